@@ -1,0 +1,1 @@
+"""Raw recordings of emotional speech in, verified Parquet shards out. Never imports `mesm_model`."""
