@@ -1,0 +1,88 @@
+"""Drawn parts have the shares asked for, never tear a group, and depend on ids, labels, groups and seed alone."""
+
+import pytest
+
+from mesm_data import draw
+from mesm_data.errors import SplitError
+from mesm_data.utterance import Utterance
+from tests.data.annotated import iemocap_turn, mosei_clip, small_iemocap
+
+
+def ids_in(parts: dict[str, tuple[str, ...]]) -> list[str]:
+    return sorted(name for ids in parts.values() for name in ids)
+
+
+def groups_of(utterances: list[Utterance], ids: tuple[str, ...]) -> set[str]:
+    return {u.group for u in utterances if u.id in ids}
+
+
+def many_videos() -> list[Utterance]:
+    """100 videos of 1 to 19 clips; fear only in every tenth video, all of its clips."""
+    return [
+        mosei_clip(f"v{video}", clip, (clip % 2, 0, int(video % 10 == 0), 1, 0, 0))
+        for video in range(100)
+        for clip in range(1 + video * 7 % 19)
+    ]
+
+
+def test_random_parts_are_seventy_ten_twenty_of_the_utterances() -> None:
+    parts = draw.by_utterance(small_iemocap(), seed=0)
+    assert {part: len(ids) for part, ids in parts.items()} == {"train": 168, "valid": 24, "test": 48}
+    assert ids_in(parts) == sorted(u.id for u in small_iemocap())
+
+
+@pytest.mark.parametrize("number", [3, 4, 5, 7])
+def test_few_utterances_still_fill_every_part(number: int) -> None:
+    parts = draw.by_utterance(small_iemocap()[:number], seed=1)
+    assert all(parts.values())
+    assert len(ids_in(parts)) == number
+
+
+@pytest.mark.parametrize("way", [draw.by_utterance, draw.by_group])
+def test_the_order_of_the_utterances_does_not_matter_and_the_seed_does(way) -> None:  # type: ignore[no-untyped-def]
+    utterances = many_videos()
+    assert way(utterances, 0) == way(utterances[::-1], 0)
+    assert way(utterances, 0) != way(utterances, 1)
+
+
+def test_a_seed_draws_the_same_today_as_when_this_was_written() -> None:
+    turns = [iemocap_turn(f"Ses01F_impro01_F{n:03d}") for n in range(10)]
+    assert draw.by_utterance(turns, seed=0)["test"] == ("Ses01F_impro01_F000", "Ses01F_impro01_F005")
+    assert draw.by_group(many_videos(), seed=0)["valid"][:3] == ("v18_0", "v18_1", "v18_10")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_grouped_parts_cut_utterances_and_every_emotion_alike_and_tear_no_group(seed: int) -> None:
+    utterances = many_videos()
+    parts = draw.by_group(utterances, seed)
+    assert ids_in(parts) == sorted(u.id for u in utterances)
+    groups = [groups_of(utterances, ids) for ids in parts.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 100
+    for column in (None, 0, 2, 3):  # all utterances, anger, fear, happiness
+        carriers = {u.id for u in utterances if column is None or u.labels[column]}
+        for part, share in draw.SHARES.items():
+            assert len(carriers & set(parts[part])) / len(carriers) == pytest.approx(share, abs=0.01)
+
+
+def test_three_groups_make_three_parts_and_two_cannot() -> None:
+    utterances = [mosei_clip(f"v{video}", clip) for video in range(3) for clip in range(4)]
+    assert sorted(len(ids) for ids in draw.by_group(utterances, seed=0).values()) == [4, 4, 4]
+    with pytest.raises(SplitError, match="2 dialogues or videos cannot fill the parts train, valid, test"):
+        draw.by_group(utterances[:8], seed=0)
+
+
+def test_a_session_split_tests_on_one_session_and_validates_on_whole_dialogues_of_the_others() -> None:
+    utterances = small_iemocap()
+    parts = draw.by_session(utterances, session=3, seed=0)
+    assert {name[:5] for name in parts["test"]} == {"Ses03"}
+    assert len(parts["test"]) == 48
+    train, valid = groups_of(utterances, parts["train"]), groups_of(utterances, parts["valid"])
+    assert not train & valid
+    assert len(valid) == 2  # a tenth of sixteen dialogues
+    assert ids_in(parts) == sorted(u.id for u in utterances)
+
+
+def test_a_session_that_is_not_in_this_copy_is_told_with_those_that_are() -> None:
+    turns = [u for u in small_iemocap() if u.id[:5] in ("Ses01", "Ses02")]
+    with pytest.raises(SplitError, match=r"no dialogue Ses04\.\.\., sessions found: Ses01, Ses02"):
+        draw.by_session(turns, session=4, seed=0)
