@@ -1,0 +1,94 @@
+"""Jobs run in processes of their own; one that dies, hangs or is orphaned hurts nobody else."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mesm_data.pool import Died, run_jobs
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+def die_on_three(n: int) -> int:
+    if n == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+def hang_on_three(n: int) -> int:
+    if n == 3:
+        time.sleep(60)
+    return n
+
+
+def die_once(path: Path) -> str:
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def fail(n: int) -> int:
+    raise ValueError(f"job {n}")
+
+
+def test_every_job_gives_its_result() -> None:
+    assert dict(run_jobs(double, range(7), workers=2, timeout=30)) == {n: 2 * n for n in range(7)}
+
+
+def test_a_job_that_kills_its_worker_costs_only_itself() -> None:
+    results = dict(run_jobs(die_on_three, range(6), workers=2, timeout=30))
+    died = results.pop(3)
+    assert results == {n: n for n in (0, 1, 2, 4, 5)}
+    assert isinstance(died, Died)
+    assert "the worker process died" in died.reason
+
+
+def test_a_job_that_hangs_costs_only_itself() -> None:
+    results = dict(run_jobs(hang_on_three, range(6), workers=2, timeout=1))
+    died = results.pop(3)
+    assert results == {n: n for n in (0, 1, 2, 4, 5)}
+    assert died == Died("no result within 1 s, 2 times; --timeout allows more")
+
+
+def test_a_worker_killed_by_somebody_else_is_given_a_second_try(tmp_path: Path) -> None:
+    assert dict(run_jobs(die_once, [tmp_path / "tried"], workers=1, timeout=30)) == {tmp_path / "tried": "done"}
+
+
+def test_an_error_of_the_program_is_raised() -> None:
+    with pytest.raises(ValueError, match="job 0"):
+        list(run_jobs(fail, [0], workers=1, timeout=30))
+
+
+def test_workers_leave_when_the_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from mesm_data.pool import run_jobs\n"
+        "def note(path):\n"
+        "    open(path, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    list(run_jobs(note, [sys.argv[1] + '/pid'], 1, 90))\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)])
+    worker = _wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait()
+    _wait_for(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def _wait_for(ready, seconds: float = 20.0):  # type: ignore[no-untyped-def]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := ready():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
