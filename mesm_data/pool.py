@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -25,20 +26,26 @@ def cores() -> int:
 
 
 def run_jobs(
-    work: Callable[[Job], Any], jobs: Sequence[Job], workers: int, timeout: float
+    work: Callable[[Job], Any],
+    jobs: Sequence[Job],
+    workers: int,
+    timeout: float,
+    prepare: Callable[[], object] | None = None,
 ) -> Iterator[tuple[Job, Any | Died]]:
     """Run `work(job)` for each job in `workers` fresh processes, at most `timeout` seconds each; results as they come.
 
-    `work` must be a function of a module. What it raises is raised here; a dead or late worker becomes `Died`. Leaving
-    the iterator early stops the workers.
+    `work`, and `prepare`, which each worker calls once and off the clock, must be functions of a module. What `work`
+    raises is raised here; a dead or late worker becomes `Died`. Leaving the iterator early stops the workers.
     """
     import multiprocessing
 
     _one_thread_each()
     context = multiprocessing.get_context("spawn")  # a fork would inherit this process's threads and locks
-    with ProcessPool(max_workers=workers, context=context, initializer=_leave_with_parent, initargs=[os.getpid()]) as pool:
+    with ProcessPool(max_workers=workers, context=context, initializer=_begin, initargs=[os.getpid(), prepare]) as pool:
         try:
-            pending = {pool.schedule(work, args=[job], timeout=timeout): (job, 1) for job in jobs}
+            pending: dict[Any, tuple[Job, int]] = {
+                pool.schedule(work, args=[job], timeout=timeout): (job, 1) for job in jobs
+            }
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -66,6 +73,14 @@ def _one_thread_each() -> None:
     """Workers are the parallelism: one thread in each is 1.9 times the throughput of two that compete."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
+
+
+def _begin(parent: int, prepare: Callable[[], object] | None) -> None:
+    """In a worker, before its first job."""
+    _leave_with_parent(parent)
+    if prepare:
+        with suppress(Exception):  # the first job meets the same error, and can report it
+            prepare()
 
 
 def _leave_with_parent(parent: int) -> None:

@@ -1,10 +1,10 @@
 """The Parquet shards of a dataset: schema, writing, reading, and `verify`, which accounts for every byte.
 
-    out/iemocap/
-        index.json                          written last: what the dataset is, and the sha256 of every other file
-        issues.jsonl                        every utterance left out or doubted, and why
-        utterances.jsonl                    provenance of every utterance kept: files, times, votes
-        shards/train-00000-of-00003.parquet, valid-..., test-...
+out/iemocap/
+    index.json                          written last: what the dataset is, and the sha256 of every other file
+    issues.jsonl                        every utterance left out or doubted, and why
+    utterances.jsonl                    provenance of every utterance kept: files, times, votes
+    shards/train-00000-of-00003.parquet, valid-..., test-...
 """
 
 import hashlib
@@ -209,7 +209,11 @@ def open_dataset(folder: Path) -> Dataset:
     path = folder / "index.json"
     if not path.is_file():
         begun = (folder / "build.json").is_file()
-        way_out = "a build was begun here: run it again to finish it" if begun else "expected a folder made by `mesm-data build`"
+        way_out = (
+            "a build was begun here: run it again to finish it"
+            if begun
+            else "expected a folder made by `mesm-data build`"
+        )
         raise ShardError(f"{path}: not found; {way_out}")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))

@@ -47,7 +47,12 @@ def count(members: Sequence[Member], emotions: Sequence[str]) -> Counts:
 
 def word_count(text: str) -> int:
     """NLTK tokens of a text."""
-    return sum(len(_WORDS.tokenize(sentence)) for sentence in _SENTENCES.tokenize(text))
+    return len(words(text))
+
+
+def words(text: str) -> list[str]:
+    """The NLTK tokens of a text, in their order."""
+    return [word for sentence in _SENTENCES.tokenize(text) for word in _WORDS.tokenize(sentence)]
 
 
 def _emotion(chosen: pd.DataFrame | None) -> dict[str, float | None]:

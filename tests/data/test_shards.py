@@ -136,7 +136,7 @@ def test_an_index_that_lies_about_its_counts_is_found(dataset: Path) -> None:
 
 
 def test_a_folder_without_a_dataset_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match="index.json: not found; expected a folder made by `mesm-data build`"):
+    with pytest.raises(ShardError, match=r"index\.json: not found; expected a folder made by `mesm-data build`"):
         shards.open_dataset(tmp_path)
     (tmp_path / "build.json").write_text("{}")
     with pytest.raises(ShardError, match="a build was begun here: run it again to finish it"):

@@ -1,0 +1,254 @@
+"""A raw tree becomes exactly the dataset it should, however often the build is killed, refused or fed with poison."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mesm_data import shards, synth
+from mesm_data.build import Settings, build
+from mesm_data.clip import Recipe
+from mesm_data.errors import DOUBTFUL, DataError
+
+IEMOCAP = Settings(split="random", max_issues=0.5, workers=2)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small IEMOCAP with awkward media; synth/expected.json beside it says what is in it."""
+    folder = tmp_path_factory.mktemp("raw") / "iemocap"
+    synth.write_iemocap(folder, dialogues=4, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "iemocap"
+    build("iemocap", raw, out, IEMOCAP)
+    return out
+
+
+def fingerprint(out: Path) -> dict[str, str]:
+    """sha256 of every file of a dataset."""
+    return {
+        path.relative_to(out).as_posix(): shards.sha256_of(path) for path in sorted(out.rglob("*")) if path.is_file()
+    }
+
+
+def issues_of(out: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (out / "issues.jsonl").read_text().splitlines()]
+
+
+def test_a_build_leaves_a_dataset_that_verifies_and_nothing_else(built: Path) -> None:
+    assert shards.verify(built) == []
+    names = {path.name for path in built.iterdir()}
+    assert names == {"build.json", "index.json", "issues.jsonl", "shards", "utterances.jsonl"}
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_the_number_of_workers(
+    raw: Path, built: Path, tmp_path: Path
+) -> None:
+    build("iemocap", raw, tmp_path / "again", replace(IEMOCAP, workers=1))
+    assert fingerprint(tmp_path / "again") == fingerprint(built)
+
+
+def test_a_build_killed_at_random_moments_ends_as_an_undisturbed_one(raw: Path, built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "mesm_data.cli", "build", "iemocap", "--raw", str(raw), "--out", str(out)]
+    command += ["--split", "random", "--max-issues", "50%", "--workers", "2"]
+    draw = random.Random(0)
+    kills = 0
+    while kills < 4:
+        run = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            run.wait(timeout=draw.uniform(2.0, 12.0))
+            break  # it was faster than the blow: the dataset is whole
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            kills += 1
+    assert kills > 0
+    subprocess.run(command, check=True, capture_output=True)
+    assert fingerprint(out) == fingerprint(built)
+
+
+def test_a_second_run_redoes_nothing(raw: Path, built: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
+    begun = time.monotonic()
+    summary = build("iemocap", raw, built, IEMOCAP)
+    assert summary.resumed > 0
+    assert time.monotonic() - begun < 5  # no worker, no torch
+    assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "settings"),
+    [
+        ("recipe", replace(IEMOCAP, recipe=Recipe(step=1.0))),
+        ("split", replace(IEMOCAP, seed=1)),
+        ("shard_mb", replace(IEMOCAP, shard_mb=7)),
+    ],
+)
+def test_another_plan_in_the_same_folder_is_refused(raw: Path, built: Path, field: str, settings: Settings) -> None:
+    with pytest.raises(DataError, match=f"holds a build with {field} .* give another --out, or delete"):
+        build("iemocap", raw, built, settings)
+
+
+def test_another_raw_tree_is_refused(raw: Path, built: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw, tmp_path / "raw")
+    wav = next(path for path in sorted((tmp_path / "raw").rglob("*.wav")) if not path.name.startswith("._"))
+    wav.write_bytes(wav.read_bytes()[:-100])
+    with pytest.raises(DataError, match="holds a build with raw "):
+        build("iemocap", tmp_path / "raw", built, IEMOCAP)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="not empty and no build of this program"):
+        build("iemocap", raw, tmp_path, IEMOCAP)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_two_builds_do_not_work_in_one_folder(raw: Path, built: Path) -> None:
+    import fcntl
+
+    with (built / "build.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another build is at work in this folder"):
+            build("iemocap", raw, built, IEMOCAP)
+
+
+def test_too_many_issues_stop_the_build_before_hours_are_spent(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"(?s)--max-issues allows 0:\n.*no-media, as Ses.*What was built stays"):
+        build("iemocap", raw, tmp_path / "out", replace(IEMOCAP, max_issues=0))
+    assert not (tmp_path / "out" / "index.json").exists()
+
+
+def test_a_stopped_build_goes_on_once_more_issues_are_allowed(raw: Path, built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    missing = sum(issue["kind"] == "no-media" for issue in issues_of(built))
+    with pytest.raises(DataError, match="cannot be used"):
+        build("iemocap", raw, out, replace(IEMOCAP, max_issues=float(missing)))  # the cut film is one too many
+    build("iemocap", raw, out, IEMOCAP)
+    assert fingerprint(out) == fingerprint(built)
+
+
+def test_a_file_that_hangs_the_decoder_costs_its_video_only(raw: Path, built: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw, tmp_path / "raw")
+    dataset = shards.open_dataset(built)
+    group = next(dataset.rows(["group"]))["group"]
+    film = next((tmp_path / "raw").rglob(f"{group}.avi"))
+    film.unlink()
+    os.mkfifo(film)  # whoever opens it waits for ever
+    summary = build("iemocap", tmp_path / "raw", tmp_path / "out", replace(IEMOCAP, timeout=10.0, max_issues=0.9))
+    lost = [issue for issue in issues_of(tmp_path / "out") if issue["kind"] == "job-failed"]
+    assert {issue["utterance"].rpartition("_")[0] for issue in lost} == {group}
+    assert "no result within 10 s" in lost[0]["detail"]
+    assert summary.kept == sum(1 for row in dataset.rows(["group"]) if row["group"] != group)
+
+
+def test_shards_are_of_even_size(raw: Path, built: Path, tmp_path: Path) -> None:
+    build("iemocap", raw, tmp_path / "out", replace(IEMOCAP, shard_mb=0.2))
+    dataset = shards.open_dataset(tmp_path / "out")
+    sizes = [path.stat().st_size for path in dataset.shard_paths("train")]
+    assert len(sizes) == 4
+    assert max(sizes) < 1.6 * min(sizes)
+    assert dataset.index["content"] == shards.open_dataset(built).index["content"]
+
+
+def test_a_random_split_is_told_in_every_row_and_shard(built: Path) -> None:
+    dataset = shards.open_dataset(built)
+    for split in dataset.splits:
+        rows = list(dataset.rows(["id", "split"], split))
+        assert rows
+        assert {row["split"] for row in rows} == {split}
+    assert dataset.index["split"] == "random:0"
+
+
+def test_faces_are_taken_every_half_second_and_chunks_every_400_ms(built: Path) -> None:
+    for table in shards.open_dataset(built).tables():
+        for row, fields in enumerate(table.drop_columns(["faces", "mels"]).to_pylist()):
+            seconds = fields["end"] - fields["start"]
+            assert len(shards.faces_of(table, row)) == len(fields["face_times"]) == np.ceil(seconds / 0.5 - 1e-9)
+            assert len(shards.mels_of(table, row)) == np.ceil((1 + np.floor(seconds / 0.0125)) / 32)
+            wanted = fields["start"] + 0.5 * np.arange(len(fields["face_times"]))
+            assert np.abs(np.array(fields["face_times"]) - wanted).max() <= 0.5 / 29.97 + 1e-3
+
+
+@pytest.mark.parametrize("corpus", ["iemocap", "mosei"])
+def test_a_made_up_tree_gives_what_it_says_and_loses_what_it_says(
+    corpus: str, raw: Path, built: Path, tmp_path: Path
+) -> None:
+    if corpus == "iemocap":
+        root, out = raw, built
+    else:
+        root, out = tmp_path / "mosei", tmp_path / "out"
+        synth.write_mosei(root, seed=0)
+        build("mosei", root, out, Settings(recipe=Recipe(sample_rate=44_100), max_issues=0.5, workers=2))
+    expected = json.loads((root / "expected.json").read_text())
+    dataset = shards.open_dataset(out)
+    rows = {row.pop("id"): row for row in dataset.rows(["id", "labels", "start", "end", "text", "split"])}
+    kept = {name: facts for name, facts in expected["utterances"].items() if name not in expected["left_out"]}
+    assert rows.keys() == kept.keys()
+    for name, facts in kept.items():
+        part = facts.pop("part") or rows[name]["split"]
+        assert rows[name] == facts | {"split": part}
+    kinds: dict[str, set[str]] = {}
+    for issue in issues_of(out):
+        kinds.setdefault(issue["utterance"], set()).add(issue["kind"])
+    left_out = {name: {facts["kind"]} for name, facts in expected["left_out"].items()}
+    assert kinds == left_out | {name: set(facts) for name, facts in expected["doubtful"].items()}
+
+
+def test_the_shared_iemocap_tree_is_found_as_it_is(shared: Path, tmp_path: Path) -> None:
+    expected = json.loads((shared / "raw/expected_iemocap.json").read_text())
+    root = shared / "raw/IEMOCAP_full_release"
+    with pytest.raises(DataError, match=r"Ses05M_impro08b\.avi: not found"):
+        build("iemocap", root, tmp_path / "refused", replace(IEMOCAP, max_issues=0.05))
+    build("iemocap", root, tmp_path / "out", replace(IEMOCAP, max_issues=0.3))
+    dataset = shards.open_dataset(tmp_path / "out")
+    rows = {row["id"]: row for row in dataset.rows(["id", "labels", "start", "end", "text"])}
+    gone = {issue["utterance"]: issue for issue in issues_of(tmp_path / "out") if issue["kind"] not in DOUBTFUL}
+    codes = dict(zip(("ang", "exc", "fru", "hap", "neu", "sad"), dataset.emotions, strict=True))
+    assert {name for name, *_ in expected["utterances"]} == rows.keys() | gone.keys()
+    for name, label, start, end in expected["utterances"]:
+        if name in rows:
+            row = rows[name]
+            assert (row["start"], row["end"]) == (start, end)
+            assert [e for e, one in zip(dataset.emotions, row["labels"], strict=True) if one] == [codes[label]]
+    assert Counter(issue["kind"] for name, issue in gone.items() if name.startswith("Ses05M_impro08b")) == {
+        "no-media": 7
+    }
+    cut = {name: issue for name, issue in gone.items() if not name.startswith("Ses05M_impro08b")}
+    assert {name.rpartition("_")[0] for name in cut} == {"Ses04M_impro03"}
+    assert {issue["kind"] for issue in cut.values()} == {"media-short"}
+
+
+def test_the_shared_mosei_tree_is_found_as_it_is(shared: Path, tmp_path: Path) -> None:
+    expected = json.loads((shared / "raw/expected_mosei.json").read_text())
+    settings = Settings(recipe=Recipe(sample_rate=44_100), workers=2)
+    with pytest.raises(DataError, match="no-media"):
+        build("mosei", shared / "raw/CMU_MOSEI", tmp_path / "refused", settings)
+    build("mosei", shared / "raw/CMU_MOSEI", tmp_path / "out", replace(settings, max_issues=0.3))
+    rows = shards.open_dataset(tmp_path / "out").rows(["id", "split", "labels", "start", "end", "text"])
+    found = {row["id"]: [row["split"], row["labels"], row["start"], row["end"], row["text"]] for row in rows}
+    assert found == expected["kept"]
+    reasons = {
+        "starts after the media end": "after-media-end",
+        "video has a labelled clip that starts before 0": "negative-start",
+        "video is in no standard fold": "no-fold",
+        "no video file": "no-media",
+        "video cannot be decoded": "undecodable",
+    }
+    gone = {issue["utterance"]: issue["kind"] for issue in issues_of(tmp_path / "out") if issue["kind"] not in DOUBTFUL}
+    assert gone == {name: reasons[why] for name, why in expected["dropped"].items()}
