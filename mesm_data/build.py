@@ -135,7 +135,7 @@ def make_plan(corpus: str, raw: Path, out: Path, settings: Settings) -> Plan:
         "split_digest": split.digest,
         "shard_mb": settings.shard_mb,
     }
-    exempt = frozenset(PAPER_DROPS) if hasattr(module, "paper_drops") else frozenset()
+    exempt = frozenset(PAPER_DROPS) if hasattr(module, "paper_drops") else frozenset({"no-part"})
     return Plan(corpus, module.EMOTIONS, split, jobs, tuple(issues), exempt, record)
 
 

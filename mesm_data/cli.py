@@ -18,14 +18,18 @@ PAGE = click.Path(dir_okay=False, path_type=Path)
 
 
 class Commands(click.Group):
-    """A group that tells every DataError once, in one place, and exits with 1."""
+    """A group that tells every DataError, and every file that cannot be read or written, in one place; exits with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except DataError as error:
             click.echo(f"mesm-data: {error}", err=True)
-            ctx.exit(1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"mesm-data: {error.filename}: {error.strerror}", err=True)
+        ctx.exit(1)
 
 
 class Share(click.ParamType):

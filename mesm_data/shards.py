@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -272,12 +273,15 @@ def _stacked(table: pa.Table, column: str, row: int, size: int, dtype: type, sha
     return data.view(dtype).reshape(len(cell), *shape)
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """An open shard; what turns out to be broken while it is open is told as a ShardError too."""
     try:
-        return pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            yield file
     except FileNotFoundError:
         raise ShardError(f"{path}: not found, though index.json names it; build the dataset again") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{path}: not a whole Parquet file ({error}); build the dataset again") from None
 
 
