@@ -1,0 +1,471 @@
+"""Where the faces are, whose they are, and their crops. Home of facenet-pytorch; torch is imported inside only.
+
+Pictures are uint8 [H, W, 3] RGB; boxes are left, top, right, bottom in pixels. N pictures, K boxes.
+
+MTCNN (Zhang et al. 2016) looks at ever smaller copies of a picture with three networks: one proposes boxes, one refines
+them, one decides and adds five landmarks. `MTCNN` has the networks and weights of facenet-pytorch 2.5.3 and gives its
+boxes, in half its time.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+class Detection(NamedTuple):
+    """One face that a detector found."""
+
+    box: np.ndarray  # float32 [4]; may reach a little beyond the picture
+    score: float  # probability that this is a face
+    landmarks: np.ndarray  # float32 [5, 2], x and y: eyes, nose, mouth corners
+
+
+class FaceDetector(Protocol):
+    """What finds faces: the one method that another detector would need."""
+
+    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+        """For each of the pictures [N, H, W, 3] its faces, the largest first; an empty list where there is none."""
+        ...
+
+
+class MTCNN:
+    """facenet-pytorch's detector for one core; boxes equal those of its own `detect` to 1e-3 pixels.
+
+    The sums are the same, their order is not: every resize and crop is read from one table of sums (exact, as pixels
+    are integers), the networks work channels-last on pieces that fit the cache, and overlapping boxes are dropped in
+    float64, so that no box depends on its neighbours in the batch. benchmarks/bench_faces.py compares boxes and time.
+    """
+
+    def __init__(self, min_face: int = 20, thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)) -> None:
+        """`min_face` is the side in pixels of the smallest face looked for; each network drops what is less likely."""
+        self.min_face = min_face
+        self.thresholds = thresholds
+        self._networks = _Networks()
+
+    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+        """For each of the pictures [N, H, W, 3] its faces, the largest first; an empty list where there is none."""
+        found: list[list[Detection]] = []
+        for group in _groups(len(images), images.shape[1] * images.shape[2], _PIXELS_OF_SUMS):
+            found += self._detect(images[group])
+        return found
+
+    def _detect(self, images: np.ndarray) -> list[list[Detection]]:
+        sums = _table_of_sums(images)
+        boxes, owners = self._propose(sums)
+        boxes, owners = self._refine(sums, boxes, owners)
+        boxes, scores, landmarks, owners = self._decide(sums, boxes, owners)
+        found: list[list[Detection]] = [[] for _ in images]
+        for k in np.argsort(-_areas(boxes), kind="stable"):
+            found[owners[k]].append(Detection(boxes[k], float(scores[k]), landmarks[k]))
+        return found
+
+    def _propose(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Square boxes [K, 4] where the first network sees a face at some scale, and the pictures [K] they lie in."""
+        height, width = sums.shape[2] - 1, sums.shape[3] - 1
+        cells = []
+        for level, scale in enumerate(_pyramid(min(height, width), self.min_face)):
+            rows, columns = int(height * scale + 1), int(width * scale + 1)
+            for group in _groups(len(sums), rows * columns, _PIXELS_OF_INPUT):
+                owner, row, column, score, shift = self._networks.propose(
+                    _shrink(sums[group], rows, columns), self.thresholds[0]
+                )
+                corner = np.stack([column, row], 1).astype(np.float32) * 2 + 1  # a cell sees 12 pixels, every 2 pixels
+                box = np.floor(np.concatenate([corner, corner + 11], 1) / np.float32(scale))
+                cells.append((box, score, shift, owner + group.start, np.full(len(owner), level)))
+        if not cells:
+            return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        boxes, scores, shifts, owners, levels = (np.concatenate(part) for part in zip(*cells, strict=True))
+        kept = _without_overlaps(boxes, scores, owners * 64 + levels, 0.5)
+        kept = kept[_without_overlaps(boxes[kept], scores[kept], owners[kept], 0.7)]
+        boxes = boxes[kept]
+        return _square(boxes + shifts[kept] * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), owners[kept]
+
+    def _refine(self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes that the second network takes for faces, moved as it says, square again; and their pictures."""
+        boxes, owners, crops = _cut(sums, boxes, owners, 24)
+        shifts, scores = self._networks.refine(crops)
+        sure = scores > self.thresholds[1]
+        boxes, owners, shifts, scores = boxes[sure], owners[sure], shifts[sure], scores[sure]
+        kept = _without_overlaps(boxes, scores, owners, 0.7)
+        return _square(_shifted(boxes[kept], shifts[kept])), owners[kept]
+
+    def _decide(
+        self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What the third network takes for faces: boxes [K, 4], scores [K], landmarks [K, 5, 2]; and their pictures."""
+        boxes, owners, crops = _cut(sums, boxes, owners, 48)
+        shifts, points, scores = self._networks.decide(crops)
+        sure = scores > self.thresholds[2]
+        boxes, owners, shifts, points, scores = boxes[sure], owners[sure], shifts[sure], points[sure], scores[sure]
+        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        landmarks = points.reshape(-1, 2, 5).transpose(0, 2, 1) * sides[:, None] + boxes[:, None, :2] - 1
+        boxes = _shifted(boxes, shifts)
+        kept = _without_nested(boxes, scores, owners, 0.7)
+        return boxes[kept], scores[kept], landmarks[kept], owners[kept]
+
+
+def crop_face(image: np.ndarray, box: np.ndarray, size: int = 48, margin: int = 2) -> np.ndarray:
+    """The face [size, size, 3] in the box, widened so that `margin` of the crop's pixels lie outside it.
+
+    The box is widened, cut to whole pixels and clipped to the picture as facenet-pytorch's `extract_face` does. The
+    published code hands it arrays, which it resizes by OpenCV's INTER_AREA; so does `_resize`, without OpenCV.
+    """
+    height, width = image.shape[:2]
+    left, top, right, bottom = (float(edge) for edge in box)
+    beside, above = (right - left) * margin / (size - margin) / 2, (bottom - top) * margin / (size - margin) / 2
+    x0, y0 = int(min(max(left - beside, 0), width - 1)), int(min(max(top - above, 0), height - 1))
+    x1, y1 = int(max(min(right + beside, width), x0 + 1)), int(max(min(bottom + above, height), y0 + 1))
+    return _resize(image[y0:y1, x0:x1], size, size)
+
+
+def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle [size, size, 3] of a picture. (The published crop is too far left, by a quarter of a 224 x 224 one.)
+
+    A picture with a side shorter than `size` is enlarged until that side fits.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < size:
+        grown = size / min(height, width)
+        height, width = max(size, round(height * grown)), max(size, round(width * grown))
+        image = _resize(image, height, width)
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size].copy()
+
+
+def follow(candidates: Sequence[Sequence[Detection]]) -> list[int | None]:
+    """For each frame, which of its faces is the speaker's: its index, or None.
+
+    `candidates` are all frames of one speaker in time order. Of all tracks through them the cheapest is taken. A face
+    costs more the smaller it is beside the largest of its frame. A step costs how far the face is from where it was, or
+    from where it was going (people cross), in sides of the face, and how much its size changes; at most 1 however far,
+    so that after a cut of the film the track goes on at the new place. A frame with faces may be passed over for 0.9:
+    a stranger seen alone for one or two frames between frames of the speaker is left out, one who stays is followed.
+    """
+    seen = [frame for frame, faces in enumerate(candidates) if faces]
+    chosen: list[int | None] = [None] * len(candidates)
+    for frame, index in _cheapest_track([_places(faces) for faces in candidates if faces]):
+        chosen[seen[frame]] = index
+    return chosen
+
+
+# ---- the networks
+
+
+class _Networks:
+    """The three networks, from arrays [K, 3, H, W] of pixels in -1..1 to arrays. All that needs torch."""
+
+    def __init__(self) -> None:
+        import torch
+        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+
+        self._p, self._r, self._o = (net().to(memory_format=torch.channels_last) for net in (PNet, RNet, ONet))
+
+    def propose(self, pixels: np.ndarray, threshold: float) -> tuple[np.ndarray, ...]:
+        """Pictures, rows, columns [K] of the cells that pass the threshold; their probabilities and shifts [K, 4]."""
+        import torch
+        from torch.nn.functional import linear
+
+        net = self._p
+        with torch.inference_mode():
+            x = _channels_last(pixels)
+            x = _halved(_prelu(net.conv1(x), net.prelu1.weight))
+            x = net.prelu2(net.conv2(x))
+            x = net.prelu3(net.conv3(x))
+            probability = net.conv4_1(x).softmax(1)[:, 1]
+            owner, row, column = (probability >= threshold).nonzero().unbind(1)
+            # A few cells in a thousand pass: only they are asked where their face lies.
+            shifts = linear(x[owner, :, row, column], net.conv4_2.weight.flatten(1), net.conv4_2.bias)
+            return tuple(part.numpy() for part in (owner, row, column, probability[owner, row, column], shifts))
+
+    def refine(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shifts [K, 4] and probabilities [K] of crops [K, 3, 24, 24]."""
+        shifts, scores = _in_pieces(self._r, pixels, 32)
+        return shifts, scores[:, 1]
+
+    def decide(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Shifts [K, 4], landmarks [K, 10] in sides of the box, and probabilities [K] of crops [K, 3, 48, 48]."""
+        shifts, points, scores = _in_pieces(self._o, pixels, 8)
+        return shifts, points, scores[:, 1]
+
+
+# ---- what the networks see: areas of the picture, read from a table of sums
+
+
+_PIXELS_OF_SUMS = (
+    2_500_000  # pixels of the pictures looked at together: their table takes 30 MB, more costs page faults
+)
+_PIXELS_OF_INPUT = 65_000  # pixels that the first network takes in together: its layers then stay in the cache
+
+
+def _table_of_sums(images: np.ndarray) -> np.ndarray:
+    """int32 [N, 3, H + 1, W + 1]: the sum over all pixels above and to the left.
+
+    It overflows beyond 8 million pixels, which does no harm: differences wrap back to what they should be.
+    """
+    pictures, height, width, _ = images.shape
+    sums = np.zeros((pictures, 3, height + 1, width + 1), np.int32)
+    np.cumsum(images.transpose(0, 3, 1, 2), axis=3, dtype=np.int32, out=sums[:, :, 1:, 1:])
+    for row in range(1, height):
+        sums[:, :, row + 1] += sums[:, :, row]
+    return sums
+
+
+def _shrink(sums: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The whole pictures as [N, 3, rows, columns], every pixel the mean of the area it covers."""
+    top, bottom = _areas_of(sums.shape[2] - 1, rows)
+    left, right = _areas_of(sums.shape[3] - 1, columns)
+    strips = _take(sums, bottom, 2) - _take(sums, top, 2)
+    totals = _take(strips, right, 3) - _take(strips, left, 3)
+    return _network_input(totals, (bottom - top)[:, None], right - left)
+
+
+def _cut(
+    sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes that touch their pictures, those pictures, and what they show there as [K, 3, size, size]."""
+    height, width = sums.shape[2] - 1, sums.shape[3] - 1
+    x0, y0, x1, y1 = boxes.astype(np.int64).T
+    x0, y0 = np.maximum(x0, 1) - 1, np.maximum(y0, 1) - 1  # facenet-pytorch's boxes count pixels from 1
+    x1, y1 = np.minimum(x1, width), np.minimum(y1, height)
+    inside = (x1 > x0) & (y1 > y0)
+    boxes, owners, x0, y0, x1, y1 = (part[inside] for part in (boxes, owners, x0, y0, x1, y1))
+    top, bottom = _areas_of(y1 - y0, size)  # [K, size]
+    left, right = _areas_of(x1 - x0, size)
+    plane = (owners[:, None] * 3 + np.arange(3))[:, :, None, None] * ((height + 1) * (width + 1))
+    rows = plane + ((y0[:, None] + np.stack([top, bottom])) * (width + 1))[:, :, None, :, None]  # [2, K, 3, size, 1]
+    columns = (x0[:, None] + np.stack([left, right]))[:, :, None, None, :]  # [2, K, 1, 1, size]
+    flat = sums.reshape(-1)
+    corner = [[_take(flat, rows[i] + columns[j], 0) for j in (0, 1)] for i in (0, 1)]
+    totals = corner[1][1] - corner[0][1] - corner[1][0] + corner[0][0]
+    return boxes, owners, _network_input(totals, (bottom - top)[:, None, :, None], (right - left)[:, None, None, :])
+
+
+def _areas_of(pixels: int | np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """First pixel of each of the cells along a side, and the first one behind it: torch's 'area' resize."""
+    side, cell = np.asarray(pixels)[..., None], np.arange(cells)
+    return side * cell // cells, -(-side * (cell + 1) // cells)
+
+
+def _take(values: np.ndarray, where: np.ndarray, axis: int) -> np.ndarray:
+    return np.take(values, where, axis, mode="clip")  # never out of range here; "raise" makes a slow second copy
+
+
+def _network_input(totals: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Mean over the areas, from 0..255 to -1..1."""
+    pixels = totals.astype(np.float32)
+    pixels *= (1 / 128 / (heights * widths)).astype(np.float32)
+    pixels -= np.float32(127.5 / 128)
+    return pixels
+
+
+def _groups(pictures: int, pixels: int, most: int) -> Iterator[slice]:
+    """Slices of so many pictures that together they have about `most` pixels, at least one."""
+    size = max(1, most // pixels)
+    for start in range(0, pictures, size):
+        yield slice(start, min(start + size, pictures))
+
+
+def _pyramid(side: int, min_face: int) -> Iterator[float]:
+    """Scales at which 12 pixels, the least the first network sees, show faces of `min_face` pixels and more."""
+    scale = 12 / min_face
+    side_left = side * scale
+    while side_left >= 12:
+        yield scale
+        scale *= 0.709
+        side_left *= 0.709
+
+
+# ---- how the networks compute
+
+
+def _channels_last(pixels: np.ndarray) -> "Tensor":
+    import torch
+
+    return torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
+
+
+def _prelu(x: "Tensor", slopes: "Tensor") -> "Tensor":
+    """PReLU over whole rows [W * C] at once: with 10 channels the kernel of torch is 5 times slower."""
+    from torch.nn.functional import prelu
+
+    n, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(n * height, width * channels)
+    return prelu(rows, slopes.repeat(width)).view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _halved(x: "Tensor") -> "Tensor":
+    """Max over 2 x 2, where an odd last row or column stands alone: 4 times faster here than torch's max_pool2d."""
+    import torch
+
+    x = x.permute(0, 2, 3, 1)
+    for axis in (1, 2):
+        whole = x.shape[axis] // 2 * 2
+        pairs = x.narrow(axis, 0, whole).unflatten(axis, (-1, 2))
+        larger = torch.maximum(*pairs.unbind(axis + 1))
+        x = larger if whole == x.shape[axis] else torch.cat([larger, x.narrow(axis, whole, 1)], axis)
+    return x.permute(0, 3, 1, 2)
+
+
+def _in_pieces(net: "Module", pixels: np.ndarray, size: int) -> list[np.ndarray]:
+    """What the network says of [K, 3, H, W], asked `size` at a time so that its layers stay in the cache."""
+    import torch
+
+    asked = (
+        pixels if len(pixels) else np.zeros((1, *pixels.shape[1:]), np.float32)
+    )  # the networks refuse an empty batch
+    with torch.inference_mode():
+        answers = [net(_channels_last(asked[k : k + size])) for k in range(0, len(asked), size)]
+        return [torch.cat(part).numpy()[: len(pixels)] for part in zip(*answers, strict=True)]
+
+
+# ---- boxes
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _square(boxes: np.ndarray) -> np.ndarray:
+    """The boxes about the same centres, both sides as long as the longer one."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longest = sides.max(1, keepdims=True, initial=0)
+    start = boxes[:, :2] + sides * np.float32(0.5) - longest * np.float32(0.5)
+    return np.concatenate([start, start + longest], 1)
+
+
+def _shifted(boxes: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """The boxes, each edge moved by so many sides of its box."""
+    return boxes + shifts * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
+
+
+def _without_overlaps(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, most: float) -> np.ndarray:
+    """Indices of the boxes to keep, the likeliest first: none shares more than `most` of the union with a likelier one.
+
+    Boxes of different groups never meet: each group is moved out of the others' way, in float64, which rounds nothing.
+    """
+    import torch
+    from torchvision.ops import nms
+
+    apart = boxes.astype(np.float64)
+    apart -= apart.min(initial=0)
+    apart += groups[:, None] * (apart.max(initial=0) + 1)
+    return nms(torch.from_numpy(apart), torch.from_numpy(scores.astype(np.float64)), most).numpy()
+
+
+def _without_nested(boxes: np.ndarray, scores: np.ndarray, owners: np.ndarray, most: float) -> np.ndarray:
+    """Indices of the boxes to keep: none shares more than `most` of the smaller one's area with a likelier one."""
+    kept: list[int] = []
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    for k in np.argsort(-scores, kind="stable"):
+        rivals = [other for other in kept if owners[other] == owners[k]]
+        start, end = np.maximum(boxes[rivals, :2], boxes[k, :2]), np.minimum(boxes[rivals, 2:], boxes[k, 2:])
+        shared = np.maximum(0, end - start + 1).prod(1)
+        if (shared <= most * np.minimum(sides[rivals].prod(1), sides[k].prod())).all():
+            kept.append(int(k))
+    return np.array(kept, np.int64)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The picture at another size as OpenCV's INTER_AREA has it, rounded to whole numbers."""
+    rows, columns = image.shape[:2]
+    weights = _mean_weights if rows >= height and columns >= width else _blend_weights
+    flat = weights(rows, height) @ image.reshape(rows, -1).astype(np.float32)  # [height, columns * 3]
+    turned = flat.reshape(height, columns, 3).transpose(1, 0, 2).reshape(columns, -1)  # [columns, height * 3]
+    pixels = (weights(columns, width) @ turned).reshape(width, height, 3).transpose(1, 0, 2)
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def _mean_weights(pixels: int, cells: int) -> np.ndarray:
+    """float32 [cells, pixels]: the share of each pixel in each cell, when cells are larger than pixels."""
+    edges = np.arange(cells + 1)[:, None] * (pixels / cells)
+    shared = np.minimum(edges[1:], np.arange(1, pixels + 1)) - np.maximum(edges[:-1], np.arange(pixels))
+    return (shared.clip(0) * cells / pixels).astype(np.float32)
+
+
+def _blend_weights(pixels: int, cells: int) -> np.ndarray:
+    """float32 [cells, pixels]: a cell is one pixel, or two neighbours blended where it lies across their border."""
+    cell = np.arange(cells)
+    first = cell * pixels // cells
+    second = np.clip((cell + 1) - (first + 1) * cells / pixels, 0, None) % 1
+    weights = np.zeros((cells, pixels), np.float32)
+    weights[cell, first] = 1 - second
+    weights[cell, np.minimum(first + 1, pixels - 1)] += second
+    return weights
+
+
+# ---- the speaker's track
+
+
+_SMALLER = 0.7  # cost of a face for each e-fold that it is smaller than the largest of its frame
+_JUMP = 1.0  # the most a step can cost
+_PASS = 0.9  # cost of a frame passed over: two of them cost less than a jump there and a jump back
+_MOST_PASSED = 2
+_MOST_FACES = 5  # the speaker is among the largest faces of a frame
+
+
+class _Place(NamedTuple):
+    face: int  # its index among the faces of its frame
+    x: float
+    y: float
+    side: float
+
+
+class _Track(NamedTuple):
+    cost: float
+    frame: int
+    place: _Place
+    before: "_Track | None"
+
+
+def _places(faces: Sequence[Detection]) -> list[_Place]:
+    """The largest faces of a frame, the largest first."""
+    places = []
+    for index, face in enumerate(faces):
+        left, top, right, bottom = (float(edge) for edge in face.box)
+        side = math.sqrt(max(1.0, right - left) * max(1.0, bottom - top))
+        places.append(_Place(index, (left + right) / 2, (top + bottom) / 2, side))
+    return sorted(places, key=lambda place: -place.side)[:_MOST_FACES]
+
+
+def _cheapest_track(frames: Sequence[list[_Place]]) -> list[tuple[int, int]]:
+    """Frames and indices of the faces on it, in time order; from the first frame to the last. No frame is empty.
+
+    For each face and each face before it the cheapest track so far is kept (Viterbi over pairs, for a step looks at
+    two faces before it).
+    """
+    ends: list[list[_Track]] = []  # for each frame, tracks that end in it
+    for frame, places in enumerate(frames):
+        cheapest: dict[tuple[int, int, int], _Track] = {}
+        earlier = [track for tracks in ends[max(0, frame - 1 - _MOST_PASSED) :] for track in tracks]
+        for place in places:
+            smaller = _SMALLER * math.log(places[0].side / place.side)
+            if frame == 0:
+                cheapest[place.face, -1, -1] = _Track(smaller, 0, place, None)
+            for track in earlier:
+                cost = track.cost + _step(track, place) + smaller + _PASS * (frame - track.frame - 1)
+                pair = (place.face, track.frame, track.place.face)
+                if pair not in cheapest or cost < cheapest[pair].cost:
+                    cheapest[pair] = _Track(cost, frame, place, track)
+        ends.append(list(cheapest.values()))
+    faces = []
+    last = min(ends[-1], key=lambda track: track.cost) if ends else None
+    while last:
+        faces.append((last.frame, last.place.face))
+        last = last.before
+    return faces[::-1]
+
+
+def _step(track: _Track, place: _Place) -> float:
+    """Cost of going on to the place: how far it is from where the face was or was going to, and how much it grew."""
+    last, before = track.place, track.before and track.before.place
+    away = math.hypot(place.x - last.x, place.y - last.y)
+    if before and math.hypot(last.x - before.x, last.y - before.y) < last.side:  # it moved there, it did not jump
+        away = min(away, math.hypot(place.x - 2 * last.x + before.x, place.y - 2 * last.y + before.y))
+    side = (place.side + last.side) / 2
+    return min(_JUMP, away / side + abs(math.log(place.side / last.side)))
