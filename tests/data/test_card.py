@@ -1,0 +1,91 @@
+"""A dataset describes itself: a card that Hugging Face reads, and Croissant 1.1 that its own validator passes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesm_data.card import write_card
+from mesm_data.errors import ShardError
+from mesm_data.shards import SCHEMA, sha256_of, verify
+from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = write_made_up(tmp_path / "set", made_up_rows())
+    write_card(folder)
+    return folder
+
+
+def head_of(dataset: Path) -> dict[str, Any]:
+    """The fields of the card; each stands on a line of its own, as JSON."""
+    head = (dataset / "README.md").read_text(encoding="utf-8").split("---\n")[1]
+    return {name: json.loads(value) for name, value in (line.split(": ", 1) for line in head.splitlines())}
+
+
+def test_the_card_has_the_fields_that_hugging_face_reads(dataset: Path) -> None:
+    head = head_of(dataset)
+    assert head["license"] == "other"
+    assert "IEMOCAP" in head["license_name"]
+    assert head["license_link"].startswith("https://sail.usc.edu/")
+    assert head["size_categories"] == ["n<1K"]
+    assert head["configs"][0]["data_files"] == [
+        {"split": part, "path": f"shards/{part}-*.parquet"} for part in ("train", "valid", "test")
+    ]
+
+
+def test_the_card_is_valid_to_hugging_faces_own_reader(dataset: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="comes with transformers")
+    card = hub.DatasetCard.load(dataset / "README.md")
+    assert card.data.pretty_name == "IEMOCAP, prepared by mesm"
+    assert card.data.to_dict()["license"] == "other"
+
+
+def test_the_card_counts_what_the_index_counts(dataset: Path) -> None:
+    text = (dataset / "README.md").read_text(encoding="utf-8")
+    assert "| train | 16 | 3 | 3 | 3 | 3 | 2 | 2 |\n| valid | 2 |" in text
+    assert "| media-short | 2 | media ends before the utterance does |" in text
+    assert all(f"| `{name}` |" in text for name in SCHEMA.names)
+
+
+def test_croissant_passes_its_own_validator(dataset: Path) -> None:
+    croissant = pytest.importorskip("mlcroissant", reason="pip install mlcroissant")
+    read = croissant.Dataset(jsonld=dataset / "croissant.json")
+    assert read.metadata.ctx.issues.report() == ""
+    assert read.metadata.ctx.conforms_to.value.endswith("/1.1")
+    assert [record["splits/name"] for record in read.records("splits")] == ["train", "valid", "test"]
+    assert [record["emotions/name"] for record in read.records("emotions")] == EMOTIONS
+
+
+def test_croissant_names_every_file_with_its_hash_and_every_column(dataset: Path) -> None:
+    told = json.loads((dataset / "croissant.json").read_text(encoding="utf-8"))
+    files = {file["contentUrl"]: file["sha256"] for file in told["distribution"] if "sha256" in file}
+    assert len(files) == 6
+    assert all(sha256_of(dataset / name) == digest for name, digest in files.items())
+    utterances = next(records for records in told["recordSet"] if records["name"] == "utterances")
+    assert [field["name"] for field in utterances["field"]] == SCHEMA.names
+
+
+def test_a_card_changes_nothing_that_is_verified(dataset: Path) -> None:
+    assert verify(dataset) == []
+
+
+def test_a_corpus_that_tells_nothing_of_itself_has_a_card_without_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mesm_data.corpora import iemocap
+
+    monkeypatch.delattr(iemocap, "ABOUT")
+    folder = write_made_up(tmp_path / "set", made_up_rows(), left_out=())
+    write_card(folder)
+    head = head_of(folder)
+    assert head["license_name"] == "unknown: that of the raw corpus"
+    assert "license_link" not in head
+    assert "url" not in json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
+
+
+def test_there_is_no_card_of_a_folder_without_a_dataset(tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match=r"index\.json: not found"):
+        write_card(tmp_path)
