@@ -419,11 +419,15 @@ def _images(folder: Path) -> dict[int, Path]:
 
 
 def _image_frames(folder: Path, times: Sequence[float], log: DecodeLog) -> Iterator[Frame]:
-    """As `frames`, from images half a second apart of which the one with the lowest number is at 0 s."""
+    """As `frames`, from images half a second apart of which the one with the lowest number is at 0 s.
+
+    The authors cut on a grid of half seconds, so the last image may have been shown for two steps. Its folder claims no
+    length of its own.
+    """
     images = _images(folder)
     first = min(images)
     seconds = {(number - first) * IMAGE_STEP: image for number, image in sorted(images.items())}
-    log.claimed = log.end = max(seconds) + IMAGE_STEP
+    log.end = max(seconds) + 2 * IMAGE_STEP
     wanted: dict[float, list[int]] = {}
     for index, time in enumerate(times):
         if -IMAGE_STEP < time < log.end:
