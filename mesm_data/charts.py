@@ -51,6 +51,23 @@ def bars(name: str, values: Mapping[str, float], labels: Sequence[str], marks: S
     return _svg(figure, name)
 
 
+def whiskers(name: str, rows: Mapping[str, tuple[float, float, float]], marks: Mapping[str, float]) -> str:
+    """Row -> value, low, high as horizontal bars with a line from low to high; `marks` are dotted lines with a name."""
+    figure, axes = _figure(0.45 + 0.3 * len(rows))
+    at = np.arange(len(rows))
+    values, lows, highs = (np.array(column) for column in zip(*rows.values(), strict=True))
+    axes.barh(at, values, 0.7, color=BAR, alpha=0.75)
+    axes.errorbar(values, at, xerr=[values - lows, highs - values], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
+    for y, value, high in zip(at, values, highs, strict=True):
+        axes.annotate(f"{value:.1f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK)
+    _name_rows(axes, list(rows))
+    axes.set_xlim(0, 1.12 * max([*highs, *marks.values(), 1e-9]))
+    for mark, value in marks.items():
+        axes.axvline(value, color=FAINT, linestyle=":", linewidth=1)
+        axes.text(value, -0.6, mark, ha="center" if value else "left", va="bottom", fontsize=8, color=INK)
+    return _svg(figure, name)
+
+
 def histogram(name: str, values: Sequence[float], unit: str) -> str:
     """How many values there are of each size from 0 on, with a line at the median."""
     figure, axes = _figure(2.3)

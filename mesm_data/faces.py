@@ -8,14 +8,13 @@ boxes, in half its time.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
 
 
 class Detection(NamedTuple):
@@ -43,7 +42,7 @@ class MTCNN:
     """
 
     def __init__(self, min_face: int = 20, thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)) -> None:
-        """`min_face` is the side in pixels of the smallest face looked for; each network drops what is less likely."""
+        """`min_face` is the smallest face looked for, see `smallest_face`; each network drops what is less likely."""
         self.min_face = min_face
         self.thresholds = thresholds
         self._networks = _Networks()
@@ -57,24 +56,25 @@ class MTCNN:
 
     def _detect(self, images: np.ndarray) -> list[list[Detection]]:
         sums = _table_of_sums(images)
-        boxes, owners = self._propose(sums)
-        boxes, owners = self._refine(sums, boxes, owners)
-        boxes, scores, landmarks, owners = self._decide(sums, boxes, owners)
         found: list[list[Detection]] = [[] for _ in images]
-        for k in np.argsort(-_areas(boxes), kind="stable"):
-            found[owners[k]].append(Detection(boxes[k], float(scores[k]), landmarks[k]))
+        boxes, owners = self._propose(sums)
+        if len(boxes):
+            boxes, owners = self._refine(sums, boxes, owners)
+        if len(boxes):
+            boxes, scores, landmarks, owners = self._decide(sums, boxes, owners)
+            for k in np.argsort(-_areas(boxes), kind="stable"):
+                found[owners[k]].append(Detection(boxes[k], float(scores[k]), landmarks[k]))
         return found
 
     def _propose(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Square boxes [K, 4] where the first network sees a face at some scale, and the pictures [K] they lie in."""
         height, width = sums.shape[2] - 1, sums.shape[3] - 1
         cells = []
-        for level, scale in enumerate(_pyramid(min(height, width), self.min_face)):
+        for level, scale in enumerate(_pyramid(min(height, width), smallest_face(self.min_face, height))):
             rows, columns = int(height * scale + 1), int(width * scale + 1)
             for group in _groups(len(sums), rows * columns, _PIXELS_OF_INPUT):
-                owner, row, column, score, shift = self._networks.propose(
-                    _shrink(sums[group], rows, columns), self.thresholds[0]
-                )
+                small = _shrink(sums[group], rows, columns)
+                owner, row, column, score, shift = self._networks.propose(small, self.thresholds[0])
                 corner = np.stack([column, row], 1).astype(np.float32) * 2 + 1  # a cell sees 12 pixels, every 2 pixels
                 box = np.floor(np.concatenate([corner, corner + 11], 1) / np.float32(scale))
                 cells.append((box, score, shift, owner + group.start, np.full(len(owner), level)))
@@ -84,23 +84,23 @@ class MTCNN:
         kept = _without_overlaps(boxes, scores, owners * 64 + levels, 0.5)
         kept = kept[_without_overlaps(boxes[kept], scores[kept], owners[kept], 0.7)]
         boxes = boxes[kept]
-        return _square(boxes + shifts[kept] * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), owners[kept]
+        boxes = _square(boxes + shifts[kept] * np.tile(boxes[:, 2:] - boxes[:, :2], 2))
+        return _within(boxes, owners[kept], height, width)
 
     def _refine(self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The boxes that the second network takes for faces, moved as it says, square again; and their pictures."""
-        boxes, owners, crops = _cut(sums, boxes, owners, 24)
-        shifts, scores = self._networks.refine(crops)
+        shifts, scores = _in_pieces(self._networks.refine, 48, sums, boxes, owners, 24)
         sure = scores > self.thresholds[1]
         boxes, owners, shifts, scores = boxes[sure], owners[sure], shifts[sure], scores[sure]
         kept = _without_overlaps(boxes, scores, owners, 0.7)
-        return _square(_shifted(boxes[kept], shifts[kept])), owners[kept]
+        boxes = _square(_shifted(boxes[kept], shifts[kept]))
+        return _within(boxes, owners[kept], sums.shape[2] - 1, sums.shape[3] - 1)
 
     def _decide(
         self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What the third network takes for faces: boxes [K, 4], scores [K], landmarks [K, 5, 2]; and their pictures."""
-        boxes, owners, crops = _cut(sums, boxes, owners, 48)
-        shifts, points, scores = self._networks.decide(crops)
+        shifts, points, scores = _in_pieces(self._networks.decide, 16, sums, boxes, owners, 48)
         sure = scores > self.thresholds[2]
         boxes, owners, shifts, points, scores = boxes[sure], owners[sure], shifts[sure], points[sure], scores[sure]
         sides = boxes[:, 2:] - boxes[:, :2] + 1
@@ -108,6 +108,15 @@ class MTCNN:
         boxes = _shifted(boxes, shifts)
         kept = _without_nested(boxes, scores, owners, 0.7)
         return boxes[kept], scores[kept], landmarks[kept], owners[kept]
+
+
+def smallest_face(min_face: int, height: int) -> int:
+    """Side in pixels of the smallest face looked for in a picture of this height: `min_face` for each 480 pixels begun.
+
+    A film of more pixels shows no smaller speakers, but looking for small faces takes time for every pixel.
+    The published loader of CMU-MOSEI halves such pictures for the same end.
+    """
+    return min_face * -(-height // 480)
 
 
 def crop_face(image: np.ndarray, box: np.ndarray, size: int = 48, margin: int = 2) -> np.ndarray:
@@ -158,7 +167,7 @@ def follow(candidates: Sequence[Sequence[Detection]]) -> list[int | None]:
 
 
 class _Networks:
-    """The three networks, from arrays [K, 3, H, W] of pixels in -1..1 to arrays. All that needs torch."""
+    """The three networks, from arrays [K, H, W, 3] of pixels in -1..1 to arrays. All that needs torch."""
 
     def __init__(self) -> None:
         import torch
@@ -183,24 +192,28 @@ class _Networks:
             shifts = linear(x[owner, :, row, column], net.conv4_2.weight.flatten(1), net.conv4_2.bias)
             return tuple(part.numpy() for part in (owner, row, column, probability[owner, row, column], shifts))
 
-    def refine(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shifts [K, 4] and probabilities [K] of crops [K, 3, 24, 24]."""
-        shifts, scores = _in_pieces(self._r, pixels, 32)
-        return shifts, scores[:, 1]
+    def refine(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Shifts [K, 4] and probabilities [K] of crops [K, 24, 24, 3]."""
+        import torch
 
-    def decide(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Shifts [K, 4], landmarks [K, 10] in sides of the box, and probabilities [K] of crops [K, 3, 48, 48]."""
-        shifts, points, scores = _in_pieces(self._o, pixels, 8)
-        return shifts, points, scores[:, 1]
+        with torch.inference_mode():
+            shifts, scores = self._r(_channels_last(pixels))
+            return shifts.numpy(), scores[:, 1].numpy()
+
+    def decide(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Shifts [K, 4], landmarks [K, 10] in sides of the box, and probabilities [K] of crops [K, 48, 48, 3]."""
+        import torch
+
+        with torch.inference_mode():
+            shifts, points, scores = self._o(_channels_last(pixels))
+            return shifts.numpy(), points.numpy(), scores[:, 1].numpy()
 
 
 # ---- what the networks see: areas of the picture, read from a table of sums
 
 
-_PIXELS_OF_SUMS = (
-    2_500_000  # pixels of the pictures looked at together: their table takes 30 MB, more costs page faults
-)
-_PIXELS_OF_INPUT = 65_000  # pixels that the first network takes in together: its layers then stay in the cache
+_PIXELS_OF_SUMS = 2_800_000  # of the pictures looked at together: their table takes 34 MB
+_PIXELS_OF_INPUT = 65_000  # that the first network takes in together: its layers then stay in the cache
 
 
 def _table_of_sums(images: np.ndarray) -> np.ndarray:
@@ -217,33 +230,48 @@ def _table_of_sums(images: np.ndarray) -> np.ndarray:
 
 
 def _shrink(sums: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The whole pictures as [N, 3, rows, columns], every pixel the mean of the area it covers."""
+    """The whole pictures as [N, rows, columns, 3], every pixel the mean of the area it covers."""
     top, bottom = _areas_of(sums.shape[2] - 1, rows)
     left, right = _areas_of(sums.shape[3] - 1, columns)
-    strips = _take(sums, bottom, 2) - _take(sums, top, 2)
-    totals = _take(strips, right, 3) - _take(strips, left, 3)
-    return _network_input(totals, (bottom - top)[:, None], right - left)
+    strips = _take(sums, bottom, 2)
+    strips -= _take(sums, top, 2)
+    totals = _take(strips, right, 3)
+    totals -= _take(strips, left, 3)
+    return _network_input([totals[:, colour] for colour in range(3)], (bottom - top)[:, None] * (right - left))
 
 
-def _cut(
-    sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The boxes that touch their pictures, those pictures, and what they show there as [K, 3, size, size]."""
+def _in_pieces(
+    network: Callable[[np.ndarray], tuple[np.ndarray, ...]],
+    piece: int,
+    sums: np.ndarray,
+    boxes: np.ndarray,
+    owners: np.ndarray,
+    size: int,
+) -> list[np.ndarray]:
+    """What the network says of each box, asked for so many at a time that crops and layers stay in the cache."""
+    answers = []
+    for k in range(0, len(boxes), piece):
+        answers.append(network(_crops(sums, boxes[k : k + piece], owners[k : k + piece], size)))
+    return [np.concatenate(part) for part in zip(*answers, strict=True)]
+
+
+def _crops(sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray, size: int) -> np.ndarray:
+    """What the boxes [K, 4] show of their pictures [K], as [K, size, size, 3]."""
     height, width = sums.shape[2] - 1, sums.shape[3] - 1
-    x0, y0, x1, y1 = boxes.astype(np.int64).T
-    x0, y0 = np.maximum(x0, 1) - 1, np.maximum(y0, 1) - 1  # facenet-pytorch's boxes count pixels from 1
-    x1, y1 = np.minimum(x1, width), np.minimum(y1, height)
-    inside = (x1 > x0) & (y1 > y0)
-    boxes, owners, x0, y0, x1, y1 = (part[inside] for part in (boxes, owners, x0, y0, x1, y1))
+    x0, y0, x1, y1 = _whole_pixels(boxes, height, width)
     top, bottom = _areas_of(y1 - y0, size)  # [K, size]
     left, right = _areas_of(x1 - x0, size)
-    plane = (owners[:, None] * 3 + np.arange(3))[:, :, None, None] * ((height + 1) * (width + 1))
-    rows = plane + ((y0[:, None] + np.stack([top, bottom])) * (width + 1))[:, :, None, :, None]  # [2, K, 3, size, 1]
-    columns = (x0[:, None] + np.stack([left, right]))[:, :, None, None, :]  # [2, K, 1, 1, size]
-    flat = sums.reshape(-1)
-    corner = [[_take(flat, rows[i] + columns[j], 0) for j in (0, 1)] for i in (0, 1)]
-    totals = corner[1][1] - corner[0][1] - corner[1][0] + corner[0][0]
-    return boxes, owners, _network_input(totals, (bottom - top)[:, None, :, None], (right - left)[:, None, None, :])
+    plane = (height + 1) * (width + 1)
+    first = (owners * 3 * plane + y0 * (width + 1) + x0)[:, None]  # where in the table a box begins, in red
+    above, below = (first + top * (width + 1))[:, :, None], (first + bottom * (width + 1))[:, :, None]
+    left_of, right_of = left[:, None], right[:, None]
+    corners = (below + right_of, above + right_of, below + left_of, above + left_of)  # each [K, size, size]
+    totals = []
+    for colour in range(3):
+        table = sums.reshape(-1)[colour * plane :]
+        plus, minus, minus_too, plus_too = (_take(table, corner, 0) for corner in corners)
+        totals.append(plus - minus - minus_too + plus_too)
+    return _network_input(totals, (bottom - top)[:, :, None] * (right - left)[:, None])
 
 
 def _areas_of(pixels: int | np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
@@ -256,17 +284,22 @@ def _take(values: np.ndarray, where: np.ndarray, axis: int) -> np.ndarray:
     return np.take(values, where, axis, mode="clip")  # never out of range here; "raise" makes a slow second copy
 
 
-def _network_input(totals: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Mean over the areas, from 0..255 to -1..1."""
-    pixels = totals.astype(np.float32)
-    pixels *= (1 / 128 / (heights * widths)).astype(np.float32)
-    pixels -= np.float32(127.5 / 128)
+def _network_input(totals: Sequence[np.ndarray], areas: np.ndarray) -> np.ndarray:
+    """Means over the areas, from 0..255 to -1..1, as float32 [K, H, W, 3]; `totals` are [K, H, W] for each colour."""
+    weights = (1 / 128 / areas).astype(np.float32)
+    pixels = np.empty((*totals[0].shape, 3), np.float32)
+    for colour, total in enumerate(totals):
+        plane = total.astype(np.float32)
+        plane *= weights
+        plane -= np.float32(127.5 / 128)
+        pixels[..., colour] = plane
     return pixels
 
 
 def _groups(pictures: int, pixels: int, most: int) -> Iterator[slice]:
-    """Slices of so many pictures that together they have about `most` pixels, at least one."""
-    size = max(1, most // pixels)
+    """Slices of about as many pictures each, which together have at most so many pixels or are one picture."""
+    count = -(-pictures // max(1, most // pixels))
+    size = -(-pictures // max(1, count)) or 1
     for start in range(0, pictures, size):
         yield slice(start, min(start + size, pictures))
 
@@ -287,7 +320,7 @@ def _pyramid(side: int, min_face: int) -> Iterator[float]:
 def _channels_last(pixels: np.ndarray) -> "Tensor":
     import torch
 
-    return torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def _prelu(x: "Tensor", slopes: "Tensor") -> "Tensor":
@@ -312,19 +345,21 @@ def _halved(x: "Tensor") -> "Tensor":
     return x.permute(0, 3, 1, 2)
 
 
-def _in_pieces(net: "Module", pixels: np.ndarray, size: int) -> list[np.ndarray]:
-    """What the network says of [K, 3, H, W], asked `size` at a time so that its layers stay in the cache."""
-    import torch
-
-    asked = (
-        pixels if len(pixels) else np.zeros((1, *pixels.shape[1:]), np.float32)
-    )  # the networks refuse an empty batch
-    with torch.inference_mode():
-        answers = [net(_channels_last(asked[k : k + size])) for k in range(0, len(asked), size)]
-        return [torch.cat(part).numpy()[: len(pixels)] for part in zip(*answers, strict=True)]
-
-
 # ---- boxes
+
+
+def _whole_pixels(boxes: np.ndarray, height: int, width: int) -> tuple[np.ndarray, ...]:
+    """First column and row of each box, and the ones behind the last, of those that the picture has."""
+    x0, y0, x1, y1 = boxes.astype(np.int64).T
+    x0, y0 = np.maximum(x0, 1) - 1, np.maximum(y0, 1) - 1  # facenet-pytorch's boxes count pixels from 1
+    return x0, y0, np.minimum(x1, width), np.minimum(y1, height)
+
+
+def _within(boxes: np.ndarray, owners: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes of which the picture has a pixel, and their pictures."""
+    x0, y0, x1, y1 = _whole_pixels(boxes, height, width)
+    inside = (x1 > x0) & (y1 > y0)
+    return boxes[inside], owners[inside]
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
