@@ -46,7 +46,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        sections = {"decode": against_decoding, "notebooks": against_notebooks, "workers": two_workers, "reading": reading}
+        sections = {
+            "decode": against_decoding,
+            "notebooks": against_notebooks,
+            "workers": two_workers,
+            "reading": reading,
+        }
         for name, section in sections.items():
             if options.only in (None, name):
                 section(Path(folder), options.seconds, options.rounds)
@@ -69,12 +74,16 @@ def against_notebooks(folder: Path, seconds: float, rounds: int) -> None:
         ours, theirs = interleaved(rounds, lambda j=job: run_job(j), lambda j=job, c=cut: c(j))
         print(f"notebooks' way / build, {name}: {theirs / ours:.2f} (goal >= {goal})  [{theirs:.1f} s, {ours:.1f} s]")
         length = max(u.end for u in job.utterances)
-        print(f"  memory: theirs {peak_mb(cut, job):.0f} MB for {length:.0f} s of video, ours {peak_mb(run_job, job):.0f} MB")
+        print(
+            f"  memory: theirs {peak_mb(cut, job):.0f} MB for {length:.0f} s of video, ours {peak_mb(run_job, job):.0f} MB"
+        )
 
 
 def two_workers(folder: Path, seconds: float, rounds: int) -> None:
     """Four recordings in one process and in two, without the time that processes take to start."""
-    jobs = plan(folder / "four", "iemocap", lambda out: synth.write_iemocap(out, 4, seconds=0.3 * seconds, awkward=False))
+    jobs = plan(
+        folder / "four", "iemocap", lambda out: synth.write_iemocap(out, 4, seconds=0.3 * seconds, awkward=False)
+    )
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for workers in times:
@@ -113,7 +122,9 @@ def dialogue(folder: Path, seconds: float) -> Job:
 
 def film(folder: Path, seconds: float) -> Job:
     raw = folder / f"film-{seconds:g}"
-    return plan(raw, "mosei", lambda out: synth.write_mosei(out, 1, seconds=seconds, awkward=False, size=(1280, 720)))[0]
+    return plan(raw, "mosei", lambda out: synth.write_mosei(out, 1, seconds=seconds, awkward=False, size=(1280, 720)))[
+        0
+    ]
 
 
 def plan(raw: Path, corpus: str, write: Callable[[Path], None]) -> list[Job]:
@@ -137,7 +148,19 @@ def brief(jobs: list[Job]) -> list[Job]:
 
 
 def decode_only(video: Path) -> None:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "quiet", "-threads", "1", "-i", str(video), "-an", "-f", "null", "-"]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "quiet",
+        "-threads",
+        "1",
+        "-i",
+        str(video),
+        "-an",
+        "-f",
+        "null",
+        "-",
+    ]
     subprocess.run(command, check=True)
 
 

@@ -27,7 +27,7 @@ from mesm_data import corpora, shards
 from mesm_data.clip import Recipe
 from mesm_data.errors import PAPER_DROPS, DataError, Issue
 from mesm_data.pool import Died, run_jobs
-from mesm_data.splits import Split, make_split
+from mesm_data.splits.split import Split, make_split
 from mesm_data.utterance import Utterance, write_utterances
 
 PARTS = "parts"

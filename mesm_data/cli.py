@@ -88,7 +88,7 @@ def doctor(corpus: str, raw: Path, out: Path, layout: str | None, workers: int |
 @click.option("--layout", help="MOSEI: which of the known layouts the folder has; found out by itself otherwise.")
 @click.option("--label-policy", metavar="any|majority|mean>=T", help="MOSEI: when an emotion is 1. The paper's is any.")
 @click.option("--step", type=click.FloatRange(min=0.01), default=0.5, show_default=True, help="Seconds between faces.")
-@click.option("--min-face", type=click.IntRange(min=12), default=20, show_default=True, help="Pixels; 40 is 3x faster.")
+@click.option("--min-face", type=click.IntRange(min=12), default=20, show_default=True, help="Pixels at 480 lines; 40 is 3x faster.")
 @click.option("--sample-rate", type=click.IntRange(min=8000), help="Hz. [default: 16000 IEMOCAP, 44100 MOSEI]")
 @click.option("--shard-mb", type=click.IntRange(min=1), default=256, show_default=True, help="Size of a shard.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one for each core]")
@@ -174,11 +174,11 @@ def verify_splits(
     mesm-data verify-splits iemocap --raw IEMOCAP_full_release --lists lists/
     mesm-data verify-splits out/iemocap
     """
-    from mesm_data import split_report
     from mesm_data.build import read_corpus
-    from mesm_data.expected import read_expected_file
     from mesm_data.shards import open_dataset
-    from mesm_data.verify_splits import verify_corpus, verify_rows
+    from mesm_data.splits import report as split_report
+    from mesm_data.splits.expected import read_expected_file
+    from mesm_data.splits.verify import verify_corpus, verify_rows
 
     dataset = None if target in corpora.names() else open_dataset(Path(target))
     corpus = dataset.corpus if dataset else target
@@ -227,7 +227,7 @@ def fetch(corpus: str, out: Path | None) -> None:
 
     mesm-data splits fetch iemocap
     """
-    from mesm_data.id_lists import fetch_lists
+    from mesm_data.splits.id_lists import fetch_lists
 
     click.echo(f"{fetch_lists(corpus, out)}: train.txt, valid.txt, test.txt are the published lists")
 
@@ -241,8 +241,8 @@ def report(dataset: Path, out: Path | None, seed: int) -> None:
 
     mesm-data report out/iemocap --out report.html
     """
-    from mesm_data.card import write_card
-    from mesm_data.report import write_report
+    from mesm_data.report.card import write_card
+    from mesm_data.report.page import write_report
 
     out = out or dataset / "report.html"
     write_report(dataset, out, seed)
@@ -261,10 +261,30 @@ def show(dataset: Path, utterance: str, out: Path) -> None:
 
     mesm-data show out/iemocap Ses01F_impro01_F000 --out sheet.png
     """
-    from mesm_data.sheet import utterance_sheet
+    from mesm_data.report.sheet import utterance_sheet
 
     utterance_sheet(dataset, utterance, out)
     click.echo(str(out))
+
+
+@main.command()
+@click.argument("dataset", type=FOLDER)
+@click.option("--to", type=click.Choice(["clips", "webdataset", "hf", "mmsa"]), required=True, help="The form.")
+@click.option("--out", type=OUT, required=True, help="Folder of the export; interrupted clips go on in it.")
+@click.option("--raw", type=FOLDER, help="clips: the raw corpus that the dataset was built from.")
+@click.option("--workers", type=click.IntRange(min=1), help="clips: processes. [default: one for each core]")
+@click.option("--i-hold-the-licence", "holds_licence", is_flag=True, help="You do; asked for with people's faces.")
+def export(dataset: Path, to: str, out: Path, raw: Path | None, workers: int | None, holds_licence: bool) -> None:
+    """Write a dataset for other tools: one film an utterance, WebDataset, Hugging Face, or the pickle of MMSA.
+
+    mesm-data export out/iemocap --to clips --raw IEMOCAP_full_release --out clips/ --i-hold-the-licence
+    """
+    from mesm_data.export import export as run
+    from mesm_data.pool import cores
+
+    done = run(dataset, to, out, raw, holds_licence, workers or cores())
+    size = f"{done.utterances} utterances in {done.files} files, {done.size / 1e6:.1f} MB"
+    click.echo(f"{out}: {size}; {out / 'README.md'} says what they are")
 
 
 @main.group()

@@ -14,7 +14,7 @@ class Recipe:
     step: float = 0.5  # seconds between two faces
     face_size: int = 48  # pixels
     face_margin: int = 2  # pixels of the crop that lie outside the box
-    min_face: int = 20  # pixels, the smallest face looked for
+    min_face: int = 20  # pixels for each 480 lines of the picture begun: the smallest face looked for
     face_thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)  # of MTCNN's three networks
     sample_rate: int = 16_000  # Hz; 16000 for IEMOCAP, 44100 for CMU-MOSEI
     window: float = 0.025  # seconds

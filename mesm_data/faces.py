@@ -89,7 +89,7 @@ class MTCNN:
 
     def _refine(self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The boxes that the second network takes for faces, moved as it says, square again; and their pictures."""
-        shifts, scores = _in_pieces(self._networks.refine, 48, sums, boxes, owners, 24)
+        shifts, scores = _in_pieces(self._networks.refine, 24, sums, boxes, owners, 24)
         sure = scores > self.thresholds[1]
         boxes, owners, shifts, scores = boxes[sure], owners[sure], shifts[sure], scores[sure]
         kept = _without_overlaps(boxes, scores, owners, 0.7)

@@ -294,8 +294,9 @@ def _places(path: Path, container: InputContainer, stream: Stream) -> tuple[list
     whole, end = True, None
     with path.open("rb") as file:
         for packet in _packets(container):
-            if packet is None or packet.pos is None:
+            if packet is None:
                 continue
+            assert packet.pos is not None  # FFmpeg knows it for every chunk of an AVI
             if whole and end is not None and end < packet.pos - header and packet.pos not in index:
                 whole = _chunks_fill(file, end, packet.pos - header)
             end = packet.pos + packet.size + packet.size % 2

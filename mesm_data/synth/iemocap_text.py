@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mesm_data.corpora.iemocap import EMOTIONS, VOTED
-from mesm_data.expected import PARTS, Expected, ids_digest, read_expected
+from mesm_data.splits.expected import PARTS, Expected, ids_digest, read_expected
 from mesm_data.synth import dialogues as plans
 from mesm_data.synth.chance import chance
 from mesm_data.synth.dialogues import Turn

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mesm_data import charts
+from mesm_data.report import charts
 
 SHARES = {"anger": {"train": 0.25, "test": 0.125}, "none of them": {"train": 0.0, "test": 1.0}}
 

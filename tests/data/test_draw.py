@@ -2,8 +2,8 @@
 
 import pytest
 
-from mesm_data import draw
 from mesm_data.errors import SplitError
+from mesm_data.splits import draw
 from mesm_data.utterance import Utterance
 from tests.data.annotated import iemocap_turn, mosei_clip, small_iemocap
 

@@ -7,7 +7,7 @@ import pytest
 
 from mesm_data.corpora import iemocap, mosei
 from mesm_data.errors import SplitError
-from mesm_data.expected import corpora_of_the_paper, ids_digest, read_expected, read_expected_file
+from mesm_data.splits.expected import corpora_of_the_paper, ids_digest, read_expected, read_expected_file
 
 
 def test_the_manifests_hold_the_papers_tables(shared: Path) -> None:

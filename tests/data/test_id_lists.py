@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mesm_data.errors import SplitError
-from mesm_data.id_lists import cached_lists, fetch_lists, read_lists
+from mesm_data.splits.id_lists import cached_lists, fetch_lists, read_lists
 from tests.data.annotated import in_three, paper_of, publish, small_iemocap, write_lists
 
 PARTS = {"train": ["b_1", "a_1"], "valid": ["c_1"], "test": ["d_1"]}

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mesm_data.corpora import mosei
-from mesm_data.expected import read_expected
-from mesm_data.leaks import Leak, leaks
-from mesm_data.splits import Member, make_split, members, split_of_lists
+from mesm_data.splits.expected import read_expected
+from mesm_data.splits.leaks import Leak, leaks
+from mesm_data.splits.split import Member, make_split, members, split_of_lists
 
 
 def turn(name: str, part: str, text: str | None = None) -> Member:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mesm_data import report as report_module
 from mesm_data.cli import main
 from mesm_data.errors import Issue, ShardError
-from mesm_data.report import write_report
-from mesm_data.stats import word_count
+from mesm_data.report import page as report_module
+from mesm_data.report.page import write_report
+from mesm_data.splits.stats import word_count
 from tests.browser import Page, needs_chromium, open_browser
 from tests.data.made_up import made_up_rows, write_made_up
 

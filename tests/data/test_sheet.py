@@ -11,8 +11,8 @@ from PIL import Image
 
 from mesm_data.cli import main
 from mesm_data.errors import ShardError
+from mesm_data.report.sheet import Example, examples, face_slots, mel_picture, pieces, utterance_sheet
 from mesm_data.shards import open_dataset
-from mesm_data.sheet import Example, examples, face_slots, mel_picture, pieces, utterance_sheet
 from tests.data.made_up import made_up_rows, write_made_up
 
 

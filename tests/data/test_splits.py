@@ -6,8 +6,8 @@ import pytest
 
 from mesm_data.corpora import mosei
 from mesm_data.errors import PAPER_DROPS, Issue, SplitError
-from mesm_data.expected import ids_digest, read_expected
-from mesm_data.splits import Split, make_split, members
+from mesm_data.splits.expected import ids_digest, read_expected
+from mesm_data.splits.split import Split, make_split, members
 from mesm_data.utterance import Utterance
 from tests.data.annotated import iemocap_turn, in_three, mosei_clip, paper_of, publish, small_iemocap, write_lists
 

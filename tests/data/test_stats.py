@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from mesm_data.corpora import iemocap, mosei
-from mesm_data.expected import read_expected
-from mesm_data.splits import Member, make_split, members
-from mesm_data.stats import Counts, count, word_count
+from mesm_data.splits.expected import read_expected
+from mesm_data.splits.split import Member, make_split, members
+from mesm_data.splits.stats import Counts, count, word_count
 
 EMOTIONS = ("anger", "sadness")
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from mesm_data import stats, synth
+from mesm_data import synth
 from mesm_data.corpora import iemocap, mosei
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS, DataError, Issue
-from mesm_data.expected import read_expected, read_expected_file
 from mesm_data.faces import MTCNN
+from mesm_data.splits.expected import read_expected, read_expected_file
+from mesm_data.splits import stats
+from mesm_data.splits.verify import verify_corpus
 from mesm_data.synth import dialogues
 from mesm_data.synth import mosei as synth_mosei
 from mesm_data.synth.film import CLOCK, count_frames, frame_ticks
@@ -27,7 +29,6 @@ from mesm_data.synth.script import PHRASES, say_exactly
 from mesm_data.synth.stamp import stamp
 from mesm_data.synth.voice import speak
 from mesm_data.utterance import Utterance
-from mesm_data.verify_splits import verify_corpus
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mesm_data.expected import PARTS
-from mesm_data.id_lists import up_to_ten
-from mesm_data.leaks import Leaks
+from mesm_data.splits.expected import PARTS
+from mesm_data.splits.id_lists import up_to_ten
+from mesm_data.splits.leaks import Leaks
 
 MARKS = {True: "  ", False: " !", None: " ?"}
 COLUMNS = ("words", "seconds", *PARTS)

@@ -59,7 +59,9 @@ def whiskers(name: str, rows: Mapping[str, tuple[float, float, float]], marks: M
     axes.barh(at, values, 0.7, color=BAR, alpha=0.75)
     axes.errorbar(values, at, xerr=[values - lows, highs - values], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
     for y, value, high in zip(at, values, highs, strict=True):
-        axes.annotate(f"{value:.1f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK)
+        axes.annotate(
+            f"{value:.1f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK
+        )
     _name_rows(axes, list(rows))
     axes.set_xlim(0, 1.12 * max([*highs, *marks.values(), 1e-9]))
     for mark, value in marks.items():

@@ -122,7 +122,7 @@ def card(dataset: Dataset) -> str:
         ],
     }
     environment = Environment(
-        loader=PackageLoader("mesm_data"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("mesm_data.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("card.md").render(
         head="\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()),

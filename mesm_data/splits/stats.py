@@ -11,8 +11,8 @@ import pandas as pd
 from nltk.tokenize.destructive import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
-from mesm_data.expected import PARTS
-from mesm_data.splits import Member
+from mesm_data.splits.expected import PARTS
+from mesm_data.splits.split import Member
 
 COLUMNS = ("words", "seconds", *PARTS)
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from mesm_data.expected import PARTS
-from mesm_data.splits import Member
+from mesm_data.splits.expected import PARTS
+from mesm_data.splits.split import Member
 
 SHORTEST_LINE = 4  # words
 

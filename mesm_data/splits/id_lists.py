@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mesm_data.errors import SplitError
-from mesm_data.expected import PARTS, Expected, ids_digest, read_expected
+from mesm_data.splits.expected import PARTS, Expected, ids_digest, read_expected
 
 TIMEOUT = 30.0  # seconds without an answer
 MOST_BYTES = 10_000_000  # the longest published list has 181,800

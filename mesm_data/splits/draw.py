@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from mesm_data.errors import SplitError
-from mesm_data.expected import PARTS
+from mesm_data.splits.expected import PARTS
 from mesm_data.utterance import Utterance
 
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}  # the paper's, section 4.1

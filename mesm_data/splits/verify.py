@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mesm_data import corpora, stats
+from mesm_data import corpora
 from mesm_data.errors import Issue, SplitError
-from mesm_data.expected import PARTS, Expected, ids_digest, read_expected
-from mesm_data.id_lists import cached_lists
-from mesm_data.leaks import leaks
-from mesm_data.split_report import Cell, Difference, SplitReport
-from mesm_data.splits import Member, Split, make_split, members, no_lists, split_of_lists
+from mesm_data.splits import stats
+from mesm_data.splits.expected import PARTS, Expected, ids_digest, read_expected
+from mesm_data.splits.id_lists import cached_lists
+from mesm_data.splits.leaks import leaks
+from mesm_data.splits.report import Cell, Difference, SplitReport
+from mesm_data.splits.split import Member, Split, make_split, members, no_lists, split_of_lists
 from mesm_data.utterance import Utterance
 
 TOLERANCES = {"words": 0.05, "seconds": 0.01}  # of the averages; everything else must be equal

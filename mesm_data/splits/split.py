@@ -15,10 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesm_data import corpora, draw
+from mesm_data import corpora
 from mesm_data.errors import Issue, SplitError
-from mesm_data.expected import PARTS, Expected, corpora_of_the_paper, ids_digest, read_expected
-from mesm_data.id_lists import cached_lists, read_lists, up_to_ten
+from mesm_data.splits import draw
+from mesm_data.splits.expected import PARTS, Expected, corpora_of_the_paper, ids_digest, read_expected
+from mesm_data.splits.id_lists import cached_lists, read_lists, up_to_ten
 from mesm_data.utterance import Utterance
 
 NAMES = ("paper", "official", "random", "grouped", "session:N")

@@ -1,0 +1,1 @@
+"""What people look at: a page, a sheet, a card."""
