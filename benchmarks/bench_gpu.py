@@ -1,0 +1,471 @@
+"""What sparsity buys on a GPU: MESM against FE2E, per level and whole, as ratios in one run of under eight minutes.
+
+    python benchmarks/bench_gpu.py [--minutes 7.5] [--tune]
+
+Needs a GPU, torch 2.11 or later with its Triton, and this checkout; nothing has to be installed. Steps are captured in
+CUDA graphs and timed by events, in bfloat16 unless said; the dense side is cuDNN in channels-last layout with its
+algorithm search on. Before anything is timed, results are compared with the dense way. `--tune` prints the best tile
+shapes for kernels.py instead.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the project's own sources, not installed on a borrowed machine
+
+if importlib.util.find_spec("transformers") is None:  # then only the whole models are left out
+    sys.modules["mesm_model.text"] = types.ModuleType("mesm_model.text")
+    sys.modules["mesm_model.text"].TextBranch = None  # type: ignore[attr-defined]
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cnn import FRAMES_EACH, Fe2eCnn, MesmCnn, inputs
+from mesm_model.batch import Batch
+from mesm_model.layers import ConvBlock
+from mesm_model.nucleus import select
+from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.sites import Sites, narrow
+
+DEVICE = "cuda"
+NAMES = {"v": "faces", "a": "mel chunks"}
+GRIDS = {"v": ((24, 24), (12, 12), (6, 6)), "a": ((64, 16), (32, 8), (16, 4))}
+CHANNELS = (64, 128, 256)
+NUMBERS = (128, 256, 512, 1024)
+SHARES = (0.3, 0.5, 0.7)
+EPOCH = 5162  # utterances of the paper's training part of IEMOCAP
+CHUNKS_EACH, TOKENS_EACH = 12, 20  # of an utterance of 4.5 seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=7.5, help="sections that would start later are left out")
+    parser.add_argument("--tune", action="store_true", help="search tile shapes instead")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            f"nothing was measured: torch {torch.__version__} finds no GPU here, and these figures need one"
+        )
+    end = time.monotonic() + 60 * options.minutes
+    torch.backends.cudnn.benchmark = True
+    describe()
+    if options.tune:
+        return tune(end)
+    compare()
+    peaks = measure_peaks()
+    sections: list[tuple[str, Callable[[], None]]] = [
+        ("whole CNN part", lambda: whole(end)),
+        ("front", front),
+        ("float32 as TF32", lambda: in_float32()),
+        ("levels", lambda: levels(peaks, end)),
+        ("whole models", lambda: models(end)),
+        ("FE2E through torch.compile", compiled),
+        ("spconv-triton", peer),
+    ]
+    for name, section in sections:
+        if time.monotonic() > end:
+            print(f"\n{name}: left out, {options.minutes} minutes are over")
+            continue
+        section()
+
+
+def describe() -> None:
+    import triton
+
+    device = torch.cuda.get_device_properties(0)
+    versions = f"torch {torch.__version__}, Triton {triton.__version__}, cuDNN {torch.backends.cudnn.version()}"
+    today = time.strftime("%Y-%m-%d")
+    print(f"{today}, {device.name}, {device.multi_processor_count} multiprocessors, {versions}", flush=True)
+
+
+def compare() -> None:
+    """Every level's convolution against the dense way; ends the run where they part."""
+    for dtype, tolerance in ((torch.bfloat16, 2e-2), (torch.float32, 3e-3)):  # float32 is TF32 in both
+        for (height, width), cin in zip(GRIDS["v"] + GRIDS["a"], CHANNELS * 2, strict=True):
+            kept, x = level_input(64, height, width, cin, 0.5, dtype)
+            weight = (torch.randn(9, cin, 2 * cin, device=DEVICE) / (3 * cin**0.5)).to(dtype)
+            results = []
+            for backend in ("triton", "dense"):
+                leaves = x.detach().requires_grad_(), weight.detach().requires_grad_()
+                y = submanifold_conv(*leaves, kept, backend)
+                results.append((y, *torch.autograd.grad(y.float().square().mean(), leaves)))
+            worst = max(apart(*pair) for pair in zip(*results, strict=True))
+            if worst > tolerance:
+                raise SystemExit(
+                    f"WRONG: {height}x{width}, {cin} channels, {dtype}: off by {worst:.1e}, allowed {tolerance}"
+                )
+    print("kernels agree with the dense way at every level, bfloat16 and TF32", flush=True)
+
+
+def apart(found: Tensor, expected: Tensor) -> float:
+    return ((found.float() - expected.float()).abs().max() / expected.float().abs().max()).item()
+
+
+def measure_peaks() -> tuple[float, float]:
+    """What this machine reaches: bf16 matrix product in FLOP/s, copy in bytes/s, read and write counted."""
+    a, b = (torch.randn(8192, 8192, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    flops = 2 * 8192**3 / graph_time(lambda: a @ b)
+    source = torch.empty(2**30, device=DEVICE, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    copied = 2 * 2**30 / graph_time(lambda: target.copy_(source))
+    print(f"peaks: bf16 matrix product {flops / 1e12:.0f} TFLOP/s, copy {copied / 1e12:.2f} TB/s", flush=True)
+    return flops, copied
+
+
+# ---- the CNN part
+
+
+def whole(end: float) -> None:
+    """Training steps of the CNN part, captured and, for comparison, launched one kernel at a time."""
+    print("\nCNN part, training step: MESM / FE2E (goal at p=0.5: <= 0.80 from 512 frames on, never above 1)")
+    print(f"{'':18} {'FE2E ms':>8} {'eager':>7}   " + "  ".join(f"{'p=' + str(p):>6} {'eager':>6}" for p in SHARES))
+    for modality, frames in itertools.product("va", NUMBERS):
+        if time.monotonic() > end:
+            print("  left out: time is over")
+            return
+        data = inputs(modality, frames, DEVICE)
+        dense = step_times(Fe2eCnn(modality), data)
+        cells = []
+        for share in SHARES:
+            captured, eager = step_times(MesmCnn(modality, share), data)
+            cells.append(f"{captured / dense[0]:6.2f} {eager / dense[1]:6.2f}")
+        label = f"{frames} {NAMES[modality]}"
+        print(f"{label:18} {dense[0] * 1e3:8.2f} {dense[1] * 1e3:7.2f}   " + "  ".join(cells), flush=True)
+
+
+def step_times(model: nn.Module, data: tuple[Tensor, ...], dtype: torch.dtype = torch.bfloat16) -> tuple[float, float]:
+    """Seconds of a training step, captured in a graph and launched one kernel at a time."""
+    step = training_step(model, data, dtype)
+    return graph_time(step), eager_time(step)
+
+
+def training_step(model: Any, data: tuple[Tensor, ...], dtype: torch.dtype) -> Callable[[], object]:
+    model = model.to(DEVICE).train().to(memory_format=torch.channels_last)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def step() -> object:
+        with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
+            output = model(*data)
+        return torch.autograd.grad(output, parameters, torch.ones_like(output))
+
+    return step
+
+
+def front() -> None:
+    """The stage that both models share: with the fused norm, ReLU and pool behind the 5x5 convolution, and without."""
+    print("\nfront, training step: share of FE2E's whole step, and the fused pass against separate ones")
+    for modality in "va":
+        data = inputs(modality, 512, DEVICE)
+        model: Any = Fe2eCnn(modality)
+        fused = graph_time(training_step(Alone(model.front), data, torch.bfloat16))
+        layers = list(model.front.layers)
+        norm = nn.BatchNorm2d(layers[1].num_features)
+        model.front.layers = nn.Sequential(layers[0], norm, nn.ReLU(inplace=True), nn.MaxPool2d(2), *layers[2:])
+        separate = graph_time(training_step(Alone(model.front), data, torch.bfloat16))
+        step = graph_time(training_step(Fe2eCnn(modality), data, torch.bfloat16))
+        found = f"{fused * 1e3:.2f} ms, {fused / step:.2f} of the step; fused / separate {fused / separate:.2f}"
+        print(f"  512 {NAMES[modality]}: {found}", flush=True)
+
+
+class Alone(nn.Module):
+    """A part of a model that takes the frames only."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, frames: Tensor, query: Tensor, owner: Tensor) -> Tensor:
+        return self.part(frames)
+
+
+def in_float32() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    print("\nCNN part, training step, float32 computed as TF32, 512 frames, p=0.5: MESM / FE2E")
+    for modality in "va":
+        data = inputs(modality, 512, DEVICE)
+        dense = step_times(Fe2eCnn(modality), data, torch.float32)
+        sparse = step_times(MesmCnn(modality, 0.5), data, torch.float32)
+        print(f"  {NAMES[modality]}: {sparse[0] / dense[0]:.2f}, FE2E {dense[0] * 1e3:.2f} ms", flush=True)
+
+
+def compiled() -> None:
+    """Whether the dense side above was at its best."""
+    data = inputs("v", 512, DEVICE)
+    plain = graph_time(training_step(Fe2eCnn("v"), data, torch.bfloat16))
+    model = Fe2eCnn("v").to(DEVICE).train().to(memory_format=torch.channels_last)
+    step = training_step(torch.compile(model), data, torch.bfloat16)
+    start = time.monotonic()
+    step()
+    took = time.monotonic() - start
+    ratio = graph_time(step) / plain
+    print(f"\nFE2E through torch.compile, 512 faces: {ratio:.2f} of the step without, compiled in {took:.0f} s")
+
+
+# ---- one level
+
+
+def levels(peaks: tuple[float, float], end: float) -> None:
+    """Two convolutions with norm and ReLU, and the pool: Triton against cuDNN, share of the peak by useful products."""
+    print(
+        "\nlevels: triton / dense, forward and backward; of the measured peaks: useful products, bytes that must move"
+    )
+    print(f"{'':34} {'forward':>7} {'backward':>8} {'matmul':>7} {'copy':>6}")
+    for modality, frames in itertools.product("va", NUMBERS):
+        for number, ((height, width), cin) in enumerate(zip(GRIDS[modality], CHANNELS, strict=True)):
+            if time.monotonic() > end:
+                print("  left out: time is over")
+                return
+            dense = dense_level(frames, height, width, cin)
+            for share in SHARES:
+                kept, x = level_input(frames, height, width, cin, share, torch.bfloat16)
+                forward, both = sparse_level(kept, x, cin)
+                products = 2 * (kept.neighbours >= 0).sum().item() * (cin * 2 * cin + 4 * cin * cin)
+                moved = (
+                    2 * int(kept.mask.sum()) * (2 * cin + 4 * 2 * cin)
+                )  # x and y of each convolution, y and z of each norm
+                label = f"{frames} {NAMES[modality]}, level {number + 1}, p={share}"
+                ratios = f"{forward / dense[0]:7.2f} {(both - forward) / (dense[1] - dense[0]):8.2f}"
+                of_peaks = f"{products / forward / peaks[0]:7.2f} {moved / forward / peaks[1]:6.2f}"
+                print(f"{label:34} {ratios} {of_peaks}", flush=True)
+
+
+def dense_level(frames: int, height: int, width: int, cin: int) -> tuple[float, float]:
+    """Seconds of forward, and of forward and backward."""
+    layers = nn.Sequential(ConvBlock(cin, 2 * cin), nn.MaxPool2d(2)).to(DEVICE).to(memory_format=torch.channels_last)
+    x = torch.randn(frames, cin, height, width, device=DEVICE, dtype=torch.bfloat16)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    return both_ways(lambda: layers(x), [x, *layers.parameters()])
+
+
+def sparse_level(kept: Sites, x: Tensor, cin: int) -> tuple[float, float]:
+    """The same on the kept sites, their tables included."""
+    first, second = (
+        SubmanifoldBlock(cin, 2 * cin, "triton").to(DEVICE),
+        SubmanifoldBlock(2 * cin, 2 * cin, "triton").to(DEVICE),
+    )
+    x = x.detach().requires_grad_()
+
+    def forward() -> Tensor:
+        fresh = Sites(kept.index, kept.frames, kept.height, kept.width, kept.live, cache={"slot": kept.slot})
+        return second.forward_pooled(first(x, fresh), fresh)[0]
+
+    return both_ways(forward, [x, *first.parameters(), *second.parameters()])
+
+
+def both_ways(forward: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[float, float]:
+    def under_autocast() -> Tensor:
+        with torch.autocast(DEVICE, torch.bfloat16):
+            return forward()
+
+    def step() -> object:
+        output = under_autocast()
+        return torch.autograd.grad(output, leaves, torch.ones_like(output))
+
+    return graph_time(under_autocast), graph_time(step)
+
+
+def level_input(
+    frames: int, height: int, width: int, cin: int, share: float, dtype: torch.dtype
+) -> tuple[Sites, Tensor]:
+    """The nuclei of a smooth random attention, and rows for them."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.randn(frames, 1, height // 2, width // 2, generator=generator)
+    logits = nn.functional.interpolate(small, (height, width), mode="bilinear").flatten(1)
+    logits = logits + 0.5 * torch.randn(logits.shape, generator=generator)
+    everything = Sites.all(frames, height, width, DEVICE)
+    kept = select(everything, logits.softmax(-1).to(DEVICE), share, "triton")
+    x = torch.randn(frames * height * width, cin, generator=generator).to(DEVICE, dtype)
+    return kept, narrow(x, everything, kept)
+
+
+# ---- whole models
+
+
+def models(end: float) -> None:
+    """Utterances a second of a whole training step with text, at the paper's sizes, launched one kernel at a time."""
+    if importlib.util.find_spec("transformers") is None:
+        print("\nwhole models: left out, the transformers package is not here")
+        return
+    from mesm_model.models import fe2e, mesm
+
+    print(f"\nwhole training step with an ALBERT of the base size (random weights) and Adam, {FRAMES_EACH} faces,"
+          f" {CHUNKS_EACH} chunks, {TOKENS_EACH} tokens an utterance; no graph")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        save_albert(folder)
+        for utterances in (8, 64):
+            batch = random_batch(utterances).to(DEVICE)
+            for name, module, settings in (
+                ("FE2E", fe2e, {}),
+                ("MESM p=0.5", mesm, {"top_p": 0.5}),
+                ("MESM p=0.7", mesm, {"top_p": 0.7}),
+            ):
+                if time.monotonic() > end:
+                    print("  left out: time is over")
+                    return
+                model = module.Model(module.Config(text_encoder=folder, **settings)).to(DEVICE).train()
+                seconds = eager_time(model_step(model, batch))
+                rate = utterances / seconds
+                epoch = f"an epoch of {EPOCH}: {EPOCH / rate:6.1f} s"
+                print(f"  batch {utterances:3}  {name:11} {rate:7.0f} utterances/s, {epoch}", flush=True)
+
+
+def model_step(model: nn.Module, batch: Batch) -> Callable[[], object]:
+    optimiser = torch.optim.Adam(model.parameters(), 5e-5, fused=True)
+
+    def step() -> object:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(DEVICE, torch.bfloat16):
+            loss = nn.functional.binary_cross_entropy_with_logits(model(batch).float(), batch.labels)
+        loss.backward()
+        return optimiser.step()
+
+    return step
+
+
+def save_albert(folder: str) -> None:
+    from transformers import AlbertConfig, AlbertModel
+
+    config = AlbertConfig(
+        hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, num_hidden_groups=1
+    )
+    AlbertModel(config, add_pooling_layer=False).save_pretrained(folder)
+
+
+def random_batch(utterances: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    faces, mels, tokens = utterances * FRAMES_EACH, utterances * CHUNKS_EACH, utterances * TOKENS_EACH
+    return Batch(
+        ids=tuple(f"u{number}" for number in range(utterances)),
+        texts=("",) * utterances,
+        tokens=torch.randint(4, 30_000, (tokens,), generator=generator),
+        token_counts=torch.full((utterances,), TOKENS_EACH),
+        faces=inputs("v", faces)[0],
+        face_counts=torch.full((utterances,), FRAMES_EACH),
+        mels=inputs("a", mels)[0],
+        mel_counts=torch.full((utterances,), CHUNKS_EACH),
+        labels=torch.randint(0, 2, (utterances, 6), generator=generator).float(),
+    )
+
+
+# ---- the peer and the tile shapes
+
+
+def peer() -> None:
+    """One convolution beside spconv-triton's, where it is installed."""
+    if importlib.util.find_spec("spconv_triton") is None:
+        print("\nspconv-triton: not installed, no comparison (pip install spconv-triton)")
+        return
+    import spconv_triton.pytorch as spconv
+
+    print("\none convolution, 512 faces, p=0.5, float16, forward: ours / spconv-triton, tables built by both")
+    for (height, width), cin in zip(GRIDS["v"], CHANNELS, strict=True):
+        kept, rows = level_input(512, height, width, cin, 0.5, torch.float16)
+        index = kept.mask.nonzero().int().contiguous()
+        x = narrow(rows, kept, Sites.from_mask(kept.mask))
+        weight = (torch.randn(9, cin, 2 * cin, device=DEVICE) / (3 * cin**0.5)).half()
+        theirs = spconv.SubMConv2d(cin, 2 * cin, 3, bias=False).to(DEVICE).half()
+        theirs.weight.data = weight.view(3, 3, cin, 2 * cin).permute(3, 0, 1, 2).contiguous()
+
+        def by_peer(
+            x: Tensor = x, index: Tensor = index, layer: nn.Module = theirs, size: Any = (height, width)
+        ) -> Tensor:
+            return layer(spconv.SparseConvTensor(x, index, list(size), 512)).features
+
+        def by_us(x: Tensor = x, mask: Tensor = kept.mask, weight: Tensor = weight) -> Tensor:
+            return submanifold_conv(x, weight, Sites.from_mask(mask), "triton")
+
+        with torch.no_grad():
+            ratio, off = eager_time(by_us) / eager_time(by_peer), apart(by_us(), by_peer())
+        print(f"  {height}x{width}, {cin} -> {2 * cin}: {ratio:.2f}; results differ by {off:.0e}", flush=True)
+
+
+def tune(end: float) -> None:
+    """Times of one convolution for many tile shapes; the best goes into `tiling` of kernels.py."""
+    from triton.runtime.errors import OutOfResources
+
+    from mesm_model.sparse import kernels
+
+    print("\nbest tiles at 512 faces, p=0.5, bfloat16: columns, channels, warps, stages; time against the one in use")
+    chosen = kernels.tiling
+    for (height, width), first in zip(GRIDS["v"], CHANNELS, strict=True):
+        for cin, cout, flip in ((first, 2 * first, False), (2 * first, 2 * first, False), (2 * first, first, True)):
+            kept, x = level_input(512, height, width, cin, 0.5, torch.bfloat16)
+            shape = (9, cout, cin) if flip else (9, cin, cout)
+            weight = (torch.randn(*shape, device=DEVICE) / (3 * cin**0.5)).bfloat16()
+            times = {}
+            for tiling in tilings(cin, cout, chosen(cin, cout, 2)):
+                if time.monotonic() > end:
+                    break
+                kernels.tiling = lambda *_, tiling=tiling: tiling
+                try:
+                    times[tiling] = graph_time(partial(kernels._convolve, x, weight, kept, flip, not flip), 9)
+                except (RuntimeError, OutOfResources) as failed:  # too large for the chip
+                    print(f"    {tiling}: {str(failed).splitlines()[0]}")
+            kernels.tiling = chosen
+            best = min(times, key=lambda tiling: times[tiling])
+            way = "input gradient" if flip else "forward"
+            print(
+                f"  {height}x{width} {cin} -> {cout} {way}: {best}, {times[best] / times[chosen(cin, cout, 2)]:.2f}",
+                flush=True,
+            )
+
+
+def tilings(cin: int, cout: int, first: Any) -> Iterable[Any]:
+    """The one in use, then all that could be better."""
+    yield first
+    for columns, chunk, warps, stages in itertools.product((64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4)):
+        if columns <= cout and chunk <= cin:
+            yield type(first)(columns, chunk, warps, stages)
+
+
+# ---- timing
+
+
+def graph_time(work: Callable[[], object], times: int = 20) -> float:
+    """Median seconds of `work`, captured in a CUDA graph."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = work()
+    seconds = event_time(graph.replay, times)
+    del results  # only now: the graph writes into them
+    return seconds
+
+
+def eager_time(work: Callable[[], object], times: int = 20) -> float:
+    """Median seconds of `work`, launched one kernel at a time."""
+    for _ in range(3):
+        work()
+    return event_time(work, times)
+
+
+def event_time(work: Callable[[], object], times: int) -> float:
+    measured = []
+    for _ in range(times):
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        work()
+        stop.record()
+        torch.cuda.synchronize()
+        measured.append(start.elapsed_time(stop) / 1e3)
+    return statistics.median(measured)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Submanifold convolution, norm and pooling over active sites, and the one place that chooses how they are computed.
+
+Three ways give the same numbers: `dense` (masked conv2d: the reference), `rulebook` (plain PyTorch: the CPU's way) and
+`triton` (GPU, kernels.py). Legend: n rows of active sites, C channels; weights are [9, Cin, Cout], offsets row by row.
+"""
+
+import importlib.util
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mesm_model.sparse.sites import Sites, links
+
+BACKENDS = ("auto", "dense", "rulebook", "triton")
+CENTRE = 4  # of the nine offsets, the one of a site itself
+
+# `auto` computes a level densely when more than this share of its places is active, by places a frame (at least).
+# CPU: training steps of a level broke even at .80, .92 and never on one processor (AMD Zen, AVX-512), at .60, .78 and
+# above .90 on another (Intel, AMX). GPU: estimates from a roofline, to be replaced when bench_gpu.py has run.
+DENSE_ABOVE = {"cpu": ((300, 0.70), (100, 0.85), (0, 1.0)), "cuda": ((0, 0.75),)}
+
+
+def submanifold_conv(x: Tensor, weight: Tensor, sites: Sites, backend: str = "auto") -> Tensor:
+    """3x3 convolution of x [n, Cin] with `weight` [9, Cin, Cout] that reads and writes active sites only: [n, Cout]."""
+    x, weight = _autocast(x, weight)
+    way = choose(x, sites, backend)
+    if way == "dense":
+        return _dense(x, weight, sites)
+    if way == "rulebook":
+        return _Rulebook.apply(x, weight, sites)
+    from mesm_model.sparse import kernels
+
+    return kernels.convolve(x, weight, sites)
+
+
+def choose(x: Tensor, sites: Sites, backend: str = "auto") -> str:
+    """The way that is taken: dense, rulebook or triton. Raises ValueError for one that cannot be."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
+    if backend == "triton":
+        require_triton(x)
+    if backend != "auto":
+        return backend
+    limits = DENSE_ABOVE.get(x.device.type, DENSE_ABOVE["cuda"])
+    most = next(share for places, share in limits if sites.height * sites.width >= places)
+    if sites.density > most:
+        return "dense"
+    return "triton" if triton_ready(x) else "rulebook"
+
+
+def triton_ready(x: Tensor) -> bool:
+    """True where the Triton kernels can run on `x`."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    from mesm_model.sparse import kernels
+
+    return kernels.available(x)
+
+
+def require_triton(x: Tensor) -> None:
+    """Raise ValueError, with the way out, where the Triton kernels cannot run on `x`."""
+    if not triton_ready(x):
+        raise ValueError(f"backend 'triton' needs the triton package and a GPU, found {x.device}; use 'auto'")
+
+
+def to_conv2d(weight: Tensor) -> Tensor:
+    """A weight [9, Cin, Cout] in the layout of `conv2d`, [Cout, Cin, 3, 3]."""
+    return weight.unflatten(0, (3, 3)).permute(3, 2, 0, 1)
+
+
+def from_conv2d(weight: Tensor) -> Tensor:
+    """A `conv2d` weight [Cout, Cin, 3, 3] in the layout used here, [9, Cin, Cout]."""
+    return weight.permute(2, 3, 1, 0).flatten(0, 1)
+
+
+class SubmanifoldConv2d(nn.Module):
+    """3x3 submanifold convolution without bias; weights start as the paper's library draws them, N(0, 2 / (9 Cin))."""
+
+    def __init__(self, cin: int, cout: int, backend: str = "auto") -> None:
+        super().__init__()
+        self.backend = backend
+        self.weight = nn.Parameter(torch.randn(9, cin, cout) * (2 / (9 * cin)) ** 0.5)
+
+    def forward(self, x: Tensor, sites: Sites) -> Tensor:
+        return submanifold_conv(x, self.weight, sites, self.backend)
+
+
+class SparseBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of [n, C] over the active rows; parameters and buffers are named as in `nn.BatchNorm2d`.
+
+    The defaults are those of the paper's library (its momentum 0.99 is 0.01 in torch's counting). With fewer than two
+    active rows there is no variance to speak of: a single row becomes the bias, the running figures stay as they are.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-4, momentum: float = 0.01) -> None:
+        super().__init__(channels, eps, momentum)
+
+    def forward(self, x: Tensor, sites: Sites) -> Tensor:  # type: ignore[override]
+        if not self.training or (sites.live is None and x.shape[0] > 1):
+            y = super().forward(x)
+            return y if sites.live is None else y * sites.live[:, None]
+        live = x.new_ones(x.shape[0], dtype=torch.bool) if sites.live is None else sites.live
+        weight = live[:, None].to(torch.promote_types(x.dtype, torch.float32))
+        count = weight.sum()
+        mean = (x * weight).sum(0) / count.clamp_min(1)
+        away = (x - mean) * weight
+        variance = away.square().sum(0) / count.clamp_min(1)
+        _follow(self, mean, variance, count)
+        y = away * (variance + self.eps).rsqrt() * self.weight + self.bias * weight
+        return y.to(x.dtype)
+
+
+class SparseMaxPool2d(nn.Module):
+    """2x2 max pooling over the active sites: [n, C] -> [m, C] and the sites of the coarser grid."""
+
+    def forward(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
+        pooled, children = sites.pool()
+        return _MaxPool.apply(x, children), pooled
+
+
+class SubmanifoldBlock(nn.Module):
+    """Submanifold convolution, norm over active rows, ReLU: [n, Cin] -> [n, Cout]."""
+
+    def __init__(self, cin: int, cout: int, backend: str = "auto") -> None:
+        super().__init__()
+        self.conv = SubmanifoldConv2d(cin, cout, backend)
+        self.norm = SparseBatchNorm(cout)
+
+    def forward(self, x: Tensor, sites: Sites) -> Tensor:
+        if choose(x, sites, self.conv.backend) == "triton":
+            return self._fused(x, sites, None)
+        return F.relu(self.norm(self.conv(x, sites), sites), inplace=True)
+
+    def forward_pooled(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
+        """The same with a 2x2 max pool behind it, in one pass where there is a kernel for it."""
+        if choose(x, sites, self.conv.backend) == "triton":
+            pooled, children = sites.pool()
+            return self._fused(x, sites, children), pooled
+        return SparseMaxPool2d()(self(x, sites), sites)
+
+    def _fused(self, x: Tensor, sites: Sites, children: Tensor | None) -> Tensor:
+        from mesm_model.sparse import kernels
+
+        x, weight = _autocast(x, self.conv.weight)
+        return kernels.conv_norm_relu(x, weight, self.norm, sites, children)
+
+
+class NormReluPool(nn.BatchNorm2d):
+    """Norm, ReLU and 2x2 max pool of [N, C, H, W] behind a dense convolution; fused where there is a kernel.
+
+    Elsewhere the ReLU comes after the pool: the same values and gradients, on a quarter of them.
+    """
+
+    def forward(self, y: Tensor) -> Tensor:
+        if not triton_ready(y):
+            return F.relu(F.max_pool2d(super().forward(y), 2), inplace=True)
+        from mesm_model.sparse import kernels
+
+        sites = Sites.all(y.shape[0], y.shape[2], y.shape[3], y.device)
+        pooled, children = sites.pool()
+        return pooled.to_dense(kernels.norm_relu_pool(sites.from_dense(y), self, children))
+
+
+def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the type that autocast asks of convolutions."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype)
+
+
+def _follow(norm: Any, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    """Let the running figures of `norm` follow those of a batch of `count` rows, without asking the GPU how many."""
+    with torch.no_grad():
+        share = (count > 1).to(mean.dtype) * norm.momentum
+        unbiased = variance * (count / (count - 1).clamp_min(1))
+        norm.running_mean += share * (mean - norm.running_mean)
+        norm.running_var += share * (unbiased - norm.running_var)
+        norm.num_batches_tracked += count > 1
+
+
+def _dense(x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
+    """conv2d over the whole grid, read off at the active sites."""
+    kernel = to_conv2d(weight).contiguous(memory_format=torch.channels_last)
+    return sites.from_dense(F.conv2d(sites.to_dense(x), kernel, padding=1))
+
+
+class _Rulebook(torch.autograd.Function):
+    """y[i] = sum over offsets k of x[neighbour k of i] W[k], as one gather, product and scatter per offset."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.sites = sites
+        y = _sums(x @ weight[CENTRE])
+        for offset, (here, there) in enumerate(sites.rulebook):
+            if offset != CENTRE:
+                y.index_add_(0, here, _sums(x.index_select(0, there) @ weight[offset]))
+        return y.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_x, grad_weight = _sums(grad @ weight[CENTRE].t()), torch.empty_like(weight)
+        torch.mm(x.t(), grad, out=grad_weight[CENTRE])
+        for offset, (here, there) in enumerate(ctx.sites.rulebook):
+            if offset != CENTRE:
+                grad_here = grad.index_select(0, here)
+                grad_x.index_add_(0, there, _sums(grad_here @ weight[offset].t()))
+                torch.mm(x.index_select(0, there).t(), grad_here, out=grad_weight[offset])
+        return grad_x.to(x.dtype), grad_weight, None
+
+
+class _MaxPool(torch.autograd.Function):
+    """Of up to four rows the largest, per channel; the gradient goes to the first of equal ones, as in `max_pool2d`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, children: Tensor) -> Tensor:
+        n = x.shape[0]
+        padded = torch.cat([x, x.new_full((1, x.shape[1]), float("-inf"))])
+        rows = torch.where(children < 0, n, children)
+        y = padded.index_select(0, rows[:, 0])
+        tap = torch.zeros_like(y, dtype=torch.uint8)
+        for child in range(1, 4):
+            value = padded.index_select(0, rows[:, child])
+            tap.masked_fill_(value > y, child)
+            y = torch.maximum(y, value)
+        ctx.save_for_backward(tap, links(children, n))
+        return y.masked_fill_((children < 0).all(1, keepdim=True), 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        tap, link = ctx.saved_tensors
+        if grad.shape[0] == 0:
+            return grad.new_zeros(link.shape[0], grad.shape[1]), None
+        above = link.clamp_min(0) // 4
+        mine = torch.where(link < 0, 4, link % 4)[:, None]
+        return grad.index_select(0, above) * (tap.index_select(0, above) == mine), None
+
+
+def _sums(x: Tensor) -> Tensor:
+    """In a type that nine values can be added up in: at least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,202 @@
+"""`Sites`: which places of a stack of frames are active, who neighbours whom, and the way to and from a dense grid.
+
+Legend: N frames, H x W places in each, S = H * W; n rows, one active site each; C channels. Row -1 means none.
+
+Rows are sorted by (frame, y, x), so row order is one with site order and frames never mix. On a GPU, where counting the
+active sites would stall the host, rows may instead lie in a buffer of fixed size with some of them unused: `live` tells
+which rows hold a site, the features of the others are 0, and everything below reads both forms.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """The active sites of N frames of H x W. Build one with `Sites.all` or `Sites.from_mask`, not by hand."""
+
+    index: Tensor  # int64 [n], frame * S + y * W + x, ascending; an unused row names any place of its own frame
+    frames: int
+    height: int
+    width: int
+    live: Tensor | None = None  # bool [n], the rows that hold a site; None: all of them do
+    on_grid: bool = False  # row r is place r, used or not; known without being said where all rows hold a site
+    cache: dict[str, Any] = field(default_factory=dict, repr=False)  # what was derived from the rows above
+
+    @classmethod
+    def all(cls, frames: int, height: int, width: int, device: torch.device | str | None = None) -> "Sites":
+        """Every place of every frame."""
+        return cls(torch.arange(frames * height * width, device=device), frames, height, width)
+
+    @classmethod
+    def from_mask(cls, mask: Tensor) -> "Sites":
+        """The places where `mask`, bool [N, H, W], is true. Waits for the GPU to count them."""
+        return cls(mask.flatten().nonzero().flatten(), *mask.shape)
+
+    def keep(self, rows_mask: Tensor) -> "Sites":
+        """The sites of the rows where `rows_mask`, bool [n], is true. Waits for the GPU to count them."""
+        if self.live is not None:
+            rows_mask = rows_mask & self.live
+        return Sites(self.index[rows_mask], self.frames, self.height, self.width)
+
+    def pool(self) -> tuple["Sites", Tensor]:
+        """Sites of the grid of half the size, active where any of its 2x2 places was; their rows here, int64 [m, 4].
+
+        An odd last row or column of the grid is left out, as `max_pool2d` does.
+        """
+        height, width = self.height // 2, self.width // 2
+        slot = self.slot.view(self.frames, self.height, self.width)[:, : 2 * height, : 2 * width]
+        children = slot.reshape(self.frames, height, 2, width, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4)
+        active = (children >= 0).any(1)
+        if self.full:
+            return Sites.all(self.frames, height, width, self.index.device), children
+        if self.live is not None:
+            places = torch.arange(active.numel(), device=active.device)
+            return Sites(places, self.frames, height, width, active, on_grid=True), children
+        pooled = Sites.from_mask(active.view(self.frames, height, width))
+        return pooled, children[pooled.index]
+
+    def to_dense(self, features: Tensor) -> Tensor:
+        """`features` [n, C] on the grid [N, C, H, W], laid out channels last; 0 where no site is."""
+        channels = features.shape[1]
+        if not self._whole:
+            index = self.index if self.live is None else self._index_or_end
+            grid = features.new_zeros(self.places + (self.live is not None), channels)
+            features = grid.index_copy(0, index, features)[: self.places]
+        return features.view(self.frames, self.height, self.width, channels).permute(0, 3, 1, 2)
+
+    def from_dense(self, grid: Tensor) -> Tensor:
+        """The rows [n, C] of `grid` [N, C, H, W]; free of copies when it is channels last and every place is active."""
+        rows = grid.permute(0, 2, 3, 1).reshape(self.places, grid.shape[1])
+        if not self._whole:
+            rows = rows.index_select(0, self.index)
+        return rows if self.live is None else rows * self.live[:, None]
+
+    def spread(self, values: Tensor, fill: float) -> Tensor:
+        """One value a row, [n], on the places of the frames, [N, S]; `fill` where no site is."""
+        if self.full:
+            return values.view(self.frames, self.height * self.width)
+        grid = values.new_full((self.places + 1,), fill).index_copy(0, self._index_or_end, values)
+        return grid[: self.places].view(self.frames, self.height * self.width)
+
+    def collect(self, grid: Tensor) -> Tensor:
+        """The values [n] that `grid` [N, S] holds at the rows' places."""
+        return grid.flatten() if self._whole else grid.flatten().index_select(0, self.index)
+
+    def rows_in(self, other: "Sites") -> Tensor:
+        """int64 [n], the row in `other` of the same site, or -1."""
+        rows = other.slot.index_select(0, self.index)
+        return rows if self.live is None else torch.where(self.live, rows, -1)
+
+    @property
+    def places(self) -> int:
+        """N * S."""
+        return self.frames * self.height * self.width
+
+    @property
+    def full(self) -> bool:
+        """True when every place is active."""
+        return self._whole and self.live is None
+
+    @property
+    def density(self) -> float:
+        """Rows per place; for a buffer of fixed size the bound that it was made for."""
+        return self.index.numel() / max(1, self.places)
+
+    @cached_property
+    def frame(self) -> Tensor:
+        """int64 [n], the frame of each row."""
+        return torch.div(self.index, max(1, self.height * self.width), rounding_mode="floor")
+
+    @cached_property
+    def slot(self) -> Tensor:
+        """int64 [N * S], the row that holds each place, or -1."""
+        if "slot" in self.cache:
+            return self.cache["slot"]
+        rows = torch.arange(self.index.numel(), device=self.index.device)
+        if self._whole:
+            return rows if self.live is None else torch.where(self.live, rows, -1)
+        slot = rows.new_full((self.places + 1,), -1)
+        return slot.index_copy_(0, self._index_or_end, rows)[: self.places]
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """bool [N, H, W], true at the active sites."""
+        return (self.slot >= 0).view(self.frames, self.height, self.width)
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """int64 [n, 9], the rows around each row, itself fifth: (dy, dx) from (-1, -1) row by row to (1, 1); or -1."""
+        padded = F.pad(self.slot.view(self.frames, self.height, self.width), (1, 1, 1, 1), value=-1)
+        place = self.index - self.frame * (self.height * self.width)
+        y = torch.div(place, max(1, self.width), rounding_mode="floor")
+        wide = self.width + 2
+        corner = self.frame * ((self.height + 2) * wide) + y * wide + (place - y * self.width)
+        steps = torch.tensor([dy * wide + dx for dy in range(3) for dx in range(3)], device=corner.device)
+        table = padded.flatten()[corner[:, None] + steps]
+        return table if self.live is None else table.masked_fill(~self.live[:, None], -1)
+
+    @cached_property
+    def rulebook(self) -> list[tuple[Tensor, Tensor]]:
+        """For each of the nine offsets: the rows that have a neighbour there, and those neighbours, both int64.
+
+        Being a neighbour is mutual, so offset 8 - k is offset k with its two sides exchanged.
+        """
+        book: list[tuple[Tensor, Tensor]] = []
+        for offset in range(5):
+            neighbour = self.neighbours[:, offset]
+            rows = (neighbour >= 0).nonzero().flatten()
+            book.append((rows, neighbour[rows]))
+        return book + [(there, here) for here, there in book[3::-1]]
+
+    @property
+    def _whole(self) -> bool:
+        """True when there is a row for every place, so that rows and grid are the same memory."""
+        return self.on_grid or (self.live is None and self.index.numel() == self.places)
+
+    @property
+    def _index_or_end(self) -> Tensor:
+        """`index`, with unused rows sent to one place past the last."""
+        return self.index if self.live is None else torch.where(self.live, self.index, self.places)
+
+
+def narrow(features: Tensor, sites: Sites, kept: Sites) -> Tensor:
+    """The rows [m, C] that `features` [n, C] of `sites` has at the sites `kept`, a part of them."""
+    if sites.live is None and kept.live is None:
+        return features.index_select(0, kept.rows_in(sites))
+    return _Narrow.apply(features, kept.rows_in(sites), sites.rows_in(kept))
+
+
+def links(children: Tensor, n: int) -> Tensor:
+    """The way back from `Sites.pool`: for each of n rows 4 * its pooled row + which child it is, or -1: int64 [n]."""
+    target = torch.where(children < 0, n, children).flatten()
+    numbers = torch.arange(target.numel(), device=target.device)
+    return numbers.new_full((n + 1,), -1).index_copy_(0, target, numbers)[:n]
+
+
+class _Narrow(torch.autograd.Function):
+    """Rows by number, and back by the inverse table: nothing is added up, so the gradient is the same in every run."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rows: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return _rows_or_zero(features, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (back,) = ctx.saved_tensors
+        return _rows_or_zero(grad, back), None, None
+
+
+def _rows_or_zero(features: Tensor, rows: Tensor) -> Tensor:
+    """The given rows of `features`, zeros for row -1."""
+    if len(features) == 0:
+        return features.new_zeros(len(rows), *features.shape[1:])
+    return features.index_select(0, rows.clamp_min(0)) * (rows >= 0)[:, None]

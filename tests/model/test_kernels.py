@@ -1,0 +1,435 @@
+"""The Triton kernels against plain PyTorch, on a GPU or in Triton's interpreter, and compiled for a GPU not at hand."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mesm_model.nucleus import nucleus_mask, select
+from mesm_model.sparse.conv import NormReluPool, SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.sites import Sites, narrow
+from tests.model.awkward import FORMS, masks, random_mask, spread_rows, with_unused_rows
+
+pytest.importorskip("triton", reason="the triton package is not installed; it comes with torch for GPUs")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+MASKS = masks()
+SOME = ("several frames, half the sites", "a narrow grid, few sites", "odd height and width, half the sites", "corners",
+        "a frame without any site", "one site", "one frame, all sites", "no frame, no site")  # fmt: skip
+# The interpreter multiplies bfloat16 as if its bits were an integer; float16 takes the same path through the kernels.
+PRECISIONS = [(torch.float32, 1e-5), (torch.float16, 5e-3) if DEVICE == "cpu" else (torch.bfloat16, 2e-2)]
+EXACT = (torch.float64, 1e-12)
+
+on_a_device = pytest.mark.skipif(
+    DEVICE == "cpu" and not INTERPRETED,
+    reason="needs a GPU; without one test_all_of_this_holds_in_tritons_interpreter runs it in a process of its own",
+)
+some_masks = pytest.mark.parametrize("mask", [MASKS[name] for name in SOME], ids=SOME)
+two_forms = pytest.mark.parametrize("form", list(FORMS.values())[:2], ids=list(FORMS)[:2])
+precisions = pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=[str(dtype) for dtype, _ in PRECISIONS])
+ONE = MASKS["a frame without any site"]
+
+
+def old_interpreter():
+    """Until Triton 3.7 the interpreter turned loop bounds into numbers in a way that NumPy 2.3 forbids."""
+    triton, numpy = (importlib.metadata.version(name).split(".")[:2] for name in ("triton", "numpy"))
+    return list(map(int, triton)) < [3, 7] and list(map(int, numpy)) >= [2, 3]
+
+
+@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests below run right here")
+@pytest.mark.skipif(old_interpreter(), reason="this Triton's interpreter needs numpy < 2.3 for run-time loop bounds")
+def test_all_of_this_holds_in_tritons_interpreter():
+    """Triton reads the variable when a kernel is defined, hence the process of its own."""
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout or "100%" in done.stdout, done.stdout
+
+
+def draw(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(DEVICE, dtype)
+
+
+def to_device(sites):
+    live = None if sites.live is None else sites.live.to(DEVICE)
+    return Sites(sites.index.to(DEVICE), sites.frames, sites.height, sites.width, live)
+
+
+def assert_close(found, expected, tolerance):
+    """Relative to the largest value of each tensor, in float64."""
+    for one, other in zip(found, expected, strict=True):
+        one, other = one.detach().double().cpu(), other.detach().double().cpu()
+        scale = max(1.0, other.abs().max().item() if other.numel() else 0.0)
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * scale)
+
+
+@pytest.fixture(autouse=True)
+def full_float32(monkeypatch):
+    """What is compared to 1e-5 must not be rounded to TF32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+# ---- selection
+
+
+@on_a_device
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 6, 6), (2, 5, 7), (1, 5, 6), (1, 12, 11)])
+@pytest.mark.parametrize("offered", [0.0, 0.4, 1.0])
+def test_the_selection_is_that_of_plain_torch(p, shape, offered):
+    sites = Sites.from_mask(random_mask(*shape, offered).to(DEVICE))
+    for sharpness in (0, 1, 6):
+        prob = sites.spread(sharpness * draw(len(sites.index), dtype=torch.float32), float("-inf")).softmax(-1)
+        expected = select(sites, prob, p, "rulebook")
+        found = select(sites, prob, p, "triton")
+        assert torch.equal(found.mask, expected.mask)
+        assert torch.equal(found.index[found.live], expected.index)
+        assert torch.equal(found.slot[expected.index], found.live.nonzero().flatten())
+
+
+@on_a_device
+def test_the_buffer_of_a_selection_has_a_size_known_beforehand():
+    prob = draw(3, 36, dtype=torch.float32).softmax(-1)
+    found = select(Sites.all(3, 6, 6, DEVICE), prob, 0.3, "triton")
+    assert found.index.shape == (3 * 11,)
+    assert torch.equal(found.frame, torch.arange(3, device=DEVICE).repeat_interleave(11))
+    assert found.live.view(3, 11).sum(1).tolist() == nucleus_mask(prob, 0.3).sum(1).tolist()
+
+
+@on_a_device
+def test_a_selection_among_what_a_selection_left_is_that_of_plain_torch():
+    """At p = 0.999 the buffer has a row for every place although not every place is active."""
+    prob, inner = draw(3, 64, seed=3).softmax(-1), draw(3, 16, seed=4).exp()
+    for p in (0.1, 0.5, 0.999):
+        masks = []
+        for backend in ("triton", "rulebook"):
+            sites, _ = select(Sites.all(3, 8, 8, DEVICE), prob, 0.1, backend).pool()
+            left = inner * sites.mask.flatten(1)
+            masks.append(select(sites, left / left.sum(-1, keepdim=True), p, backend).mask)
+        assert torch.equal(*masks)
+
+
+# ---- convolution
+
+
+@on_a_device
+@some_masks
+@two_forms
+def test_convolution_and_its_gradients_are_those_of_the_dense_way(mask, form):
+    compare_convolutions(form(Sites.from_mask(mask)), 3, 5, *EXACT)
+
+
+@on_a_device
+@precisions
+@pytest.mark.parametrize(("cin", "cout"), [(16, 32), (70, 17)])
+def test_convolution_keeps_the_precision_of_its_input(dtype, tolerance, cin, cout):
+    compare_convolutions(with_unused_rows(Sites.from_mask(ONE)), cin, cout, dtype, tolerance)
+
+
+def compare_convolutions(sites, cin, cout, dtype, tolerance):
+    """Triton in `dtype` with the dense way in float64, from the same numbers."""
+    sites = to_device(sites)
+    grid = (draw(sites.frames, cin, sites.height, sites.width) * sites.mask[:, None]).to(dtype)
+    weight = (draw(9, cin, cout, seed=2) / cin**0.5).to(dtype)
+    results = []
+    for backend, kind in (("triton", dtype), ("dense", torch.float64)):
+        x, w = sites.from_dense(grid.to(kind)).requires_grad_(), weight.to(kind).detach().requires_grad_()
+        y = sites.to_dense(submanifold_conv(x, w, sites, backend))
+        y.backward(draw(*y.shape, seed=1).to(kind))
+        results.append([y, sites.to_dense(x.grad), w.grad])
+    assert_close(*results, tolerance)
+
+
+@on_a_device
+def test_many_tiles_and_split_weight_gradients_add_up():
+    """Rows for 8 tiles, so that the weight gradient comes in two parts; channels for several steps and blocks."""
+    sites = to_device(Sites.from_mask(random_mask(2, 20, 20, 0.6)))
+    x, weight = draw(len(sites.index), 20, dtype=torch.float32), draw(9, 20, 130, dtype=torch.float32) / 13
+    results = []
+    for backend in ("triton", "rulebook"):
+        leaves = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        y = submanifold_conv(*leaves, sites, backend)
+        results.append([y, *torch.autograd.grad(y.square().mean(), leaves)])
+    assert_close(*results, 1e-5)
+
+
+@on_a_device
+def test_the_same_step_twice_gives_the_same_bits():
+    sites = to_device(Sites.from_mask(random_mask(3, 12, 12, 0.5)))
+    x, weight = draw(len(sites.index), 16, dtype=torch.float32), draw(9, 16, 32, dtype=torch.float32)
+
+    def step():
+        leaves = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        fresh = Sites(sites.index, sites.frames, sites.height, sites.width)
+        y = submanifold_conv(*leaves, fresh, "triton")
+        return y, *torch.autograd.grad(y.square().sum(), leaves)
+
+    assert all(torch.equal(one, other) for one, other in zip(step(), step(), strict=True))
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU: spconv-triton runs nowhere else")
+def test_spconv_triton_finds_the_same():
+    spconv = pytest.importorskip("spconv_triton.pytorch")
+    mask = random_mask(3, 12, 12, 0.4).to(DEVICE)
+    sites = Sites.from_mask(mask)
+    x, weight = draw(len(sites.index), 16, dtype=torch.float16), draw(9, 16, 32).div(12).half()
+    theirs = spconv.SubMConv2d(16, 32, 3, bias=False).to(DEVICE).half()
+    theirs.weight.data = weight.view(3, 3, 16, 32).permute(3, 0, 1, 2).contiguous()
+    index = mask.nonzero().int().contiguous()
+    with torch.no_grad():
+        expected = theirs(spconv.SparseConvTensor(x, index, [12, 12], 3)).features
+    assert_close([submanifold_conv(x, weight, sites, "triton")], [expected], 5e-3)
+
+
+# ---- norm, ReLU, pool
+
+
+plain_and_pooled = pytest.mark.parametrize("pooled", [False, True], ids=["plain", "pooled"])
+
+
+@on_a_device
+@some_masks
+@two_forms
+@plain_and_pooled
+def test_a_fused_block_is_convolution_then_norm_then_relu_then_pool(mask, form, pooled):
+    found, expected = run_blocks(form(Sites.from_mask(mask)), torch.float64, pooled, training=True)
+    assert_close(found, expected, 1e-11)
+
+
+@on_a_device
+@plain_and_pooled
+def test_a_fused_block_takes_the_running_figures_in_inference(pooled):
+    found, expected = run_blocks(with_unused_rows(Sites.from_mask(ONE)), torch.float64, pooled, training=False)
+    assert_close(found, expected, 1e-11)
+
+
+@on_a_device
+@precisions
+def test_a_single_site_becomes_the_bias_whatever_its_convolution_rounds_to(dtype, tolerance):
+    """Its variance is 0, so the norm multiplies what differs from the mean by 1 / sqrt(eps) = 100."""
+    sites = to_device(Sites.from_mask(MASKS["one site"]))
+    block = SubmanifoldBlock(6, 20, "triton")
+    nn.init.normal_(block.norm.bias)
+    block.to(DEVICE).conv.to(dtype)
+    y = block(100 * draw(1, 6, dtype=dtype), sites)
+    assert_close([y], [block.norm.bias.relu()[None]], tolerance)
+
+
+@on_a_device
+@precisions
+@plain_and_pooled
+def test_a_fused_block_keeps_the_precision_of_its_input(dtype, tolerance, pooled):
+    """Gradients in float32 only: in less, values within rounding of 0 or each other pass ReLU or pool on one side."""
+    found, expected = run_blocks(with_unused_rows(Sites.from_mask(ONE)), dtype, pooled, training=True)
+    forward = len(found) if dtype == torch.float32 else 1
+    assert_close(found[:forward], expected[:forward], 5 * tolerance)
+
+
+def run_blocks(sites, dtype, pooled, training):
+    """A block by Triton in `dtype` and the dense way in float64: output, gradients, running figures."""
+    sites = to_device(sites)
+    grid = (draw(sites.frames, 6, sites.height, sites.width) * sites.mask[:, None]).to(dtype)
+    results = []
+    for backend, kind in (("triton", dtype), ("dense", torch.float64)):
+        torch.manual_seed(0)
+        block = SubmanifoldBlock(6, 20, backend).double().train(training)
+        nn.init.normal_(block.norm.weight), nn.init.normal_(block.norm.bias), nn.init.normal_(block.norm.running_mean)
+        block.conv.to(dtype).to(kind)
+        block.norm.to(torch.promote_types(kind, torch.float32))
+        block.to(DEVICE)
+        x = sites.from_dense(grid.to(kind)).requires_grad_()
+        y, level = block.forward_pooled(x, sites) if pooled else (block(x, sites), sites)
+        y = level.to_dense(y)
+        y.backward(draw(*y.shape, seed=1).to(kind))
+        results.append([y, sites.to_dense(x.grad), *(p.grad for p in block.parameters()), *block.norm.buffers()])
+    return results
+
+
+@on_a_device
+@precisions
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+def test_the_fused_front_is_norm_then_relu_then_pool(dtype, tolerance, training):
+    norm, ours = nn.BatchNorm2d(20).double(), NormReluPool(20).double()
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    ours.load_state_dict(norm.state_dict())
+    norm.train(training).to(DEVICE)
+    ours.train(training).to(DEVICE, torch.promote_types(dtype, torch.float32))
+    y = (3 * draw(3, 20, 12, 10) + 1).to(dtype)
+    exact = y.double().requires_grad_()
+    y.requires_grad_()
+    found, expected = ours(y), nn.functional.max_pool2d(nn.functional.relu(norm(exact)), 2)
+    assert_close([found], [expected], tolerance)
+    gradient = draw(*found.shape, seed=1)
+    found.backward(gradient.to(dtype))
+    expected.backward(gradient)
+    if dtype not in (torch.float16, torch.bfloat16):
+        assert_close([y.grad], [exact.grad], tolerance)
+    assert_close([p.grad for p in ours.parameters()], [p.grad for p in norm.parameters()], 5 * tolerance)
+    assert_close(ours.buffers(), norm.buffers(), max(tolerance, 1e-6))
+
+
+@on_a_device
+def test_nothing_hides_a_value_that_is_not_a_number():
+    sites = Sites.all(1, 4, 4, DEVICE)
+    x = torch.ones(16, 3, device=DEVICE)
+    x[5, 1] = float("nan")
+    block = SubmanifoldBlock(3, 4, "triton").to(DEVICE).eval()
+    assert block(x, sites).isnan().any()
+    assert block.forward_pooled(x, sites)[0].isnan().any()
+
+
+# ---- all of it together
+
+
+@on_a_device
+@pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
+def test_a_cascade_from_static_buffers_equals_the_dense_one_from_packed_rows(p):
+    prob, inner = draw(3, 64, seed=3).softmax(-1), draw(3, 16, seed=4).exp()
+    features = draw(3 * 64, 4)
+    results = []
+    for backend in ("triton", "dense"):
+        torch.manual_seed(0)
+        blocks = nn.ModuleList(SubmanifoldBlock(cin, 6, backend) for cin in (4, 6, 6)).to(DEVICE, torch.float64)
+        x = features.clone().requires_grad_()
+        sites = Sites.all(3, 8, 8, DEVICE)
+        kept = select(sites, prob, p, backend)
+        y, sites = blocks[1].forward_pooled(blocks[0](narrow(x, sites, kept), kept), kept)
+        left = inner * sites.mask.flatten(1)
+        kept = select(sites, left / left.sum(-1, keepdim=True), p, backend)
+        y, sites = blocks[2].forward_pooled(narrow(y, sites, kept), kept)
+        y = sites.to_dense(y)
+        y.backward(draw(*y.shape, seed=1))
+        results.append([y, x.grad, *(p.grad for p in blocks.parameters()), *blocks.buffers()])
+    assert_close(*results, 1e-12 if DEVICE == "cpu" else 1e-6)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU: CUDA graphs exist nowhere else")
+def test_a_whole_step_is_captured_in_a_cuda_graph():
+    """Which it could not be if anything waited for the GPU."""
+    prob, features = draw(4, 64, dtype=torch.float32).softmax(-1), draw(4 * 64, 16, dtype=torch.bfloat16)
+    block = SubmanifoldBlock(16, 32, "triton").to("cuda")
+    features.requires_grad_()
+
+    def step():
+        sites = Sites.all(4, 8, 8, "cuda")
+        kept = select(sites, prob, 0.5, "triton")
+        with torch.autocast("cuda", torch.bfloat16):
+            y, _ = block.forward_pooled(narrow(features, sites, kept), kept)
+        return torch.autograd.grad(y.float().square().sum(), (features, *block.parameters()))
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        expected = [step() for _ in range(3)][-1]
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step()
+    graph.replay()
+    torch.cuda.synchronize()
+    assert_close(found, expected, 1e-6)
+
+
+# ---- compiled ahead of time
+
+
+class Recorder:
+    """Stands in for a kernel: takes its launches down and runs nothing."""
+
+    def __init__(self, kernel, launches):
+        self.kernel, self.launches = kernel, launches
+
+    def __getitem__(self, grid):
+        def launch(*arguments, **options):
+            self.launches[self.kernel.__name__] = (self.kernel, arguments, options)
+
+        return launch
+
+
+def launches_of_a_step(monkeypatch, dtype, channels, side):
+    """Every kernel with the arguments of its last launch in a training step of a level and of the front."""
+    from mesm_model.sparse import kernels
+
+    launches = {}
+    for name, kernel in vars(kernels).copy().items():
+        if name.endswith("_kernel"):
+            monkeypatch.setattr(kernels, name, Recorder(kernel, launches))
+    places = side * side
+    kept = kernels.select(Sites.all(1, side, side), torch.full((1, places), 1 / places), 0.5, places // 2, 1e-6)
+    for buffer, value in ((kept.cache["slot"], -1), (kept.index, 0), (kept.live, False)):
+        buffer.fill_(value)  # what the kernel would have written
+    block = SubmanifoldBlock(channels, channels)
+    x = torch.zeros(len(kept.index), channels, dtype=dtype, requires_grad=True)
+    _, children = kept.pool()
+    y = kernels.conv_norm_relu(x, block.conv.weight.to(dtype), block.norm, kept, children)
+    y.backward(torch.zeros_like(y))
+    kernels.norm_relu_pool(x.detach(), block.norm, children)
+    return launches
+
+
+def compile_for_hopper(kernel, arguments, options):
+    """The PTX of a launch, specialised as Triton does: aligned pointers, and a 1 is a constant."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature, constants, aligned = {}, {}, {}
+    for position, (parameter, value) in enumerate(zip(kernel.params, arguments, strict=True)):
+        if isinstance(value, torch.Tensor):
+            signature[parameter.name] = "*" + TYPES[value.dtype]
+            aligned[(position,)] = [["tt.divisibility", 16]]
+        elif parameter.is_constexpr or value == 1:
+            signature[parameter.name], constants[(position,)] = "constexpr", value
+        else:
+            assert isinstance(value, int), f"{kernel.__name__}: {parameter.name} is {value!r}"
+            signature[parameter.name] = "i32"
+    source = ASTSource(kernel, signature, constants, aligned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+
+
+TYPES = {
+    torch.bool: "i1", torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64",
+    torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32",
+}  # fmt: skip
+KERNELS = {
+    "select_kernel", "code_kernel", "tile_kernel", "offset_kernel", "conv_kernel", "weight_grad_kernel", "stats_kernel",
+    "figures_kernel", "norm_relu_kernel", "norm_grad_sums_kernel", "norm_grad_kernel",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+@pytest.mark.parametrize(
+    ("dtype", "channels", "side"),
+    [(torch.bfloat16, 128, 24), (torch.float32, 128, 24), (torch.bfloat16, 17, 6), (torch.float32, 16, 2)],
+)
+def test_every_kernel_compiles_for_sm_90_as_it_is_launched(monkeypatch, dtype, channels, side):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    launches = launches_of_a_step(monkeypatch, dtype, channels, side)
+    assert set(launches) == KERNELS
+    code = {name: compile_for_hopper(*launch) for name, launch in launches.items()}
+    assert all(".target sm_90" in text for text in code.values())
+    assert not [name for name, text in code.items() if re.search(r"\bst\.local", text)]
+    if channels == 128:
+        for name in ("conv_kernel", "weight_grad_kernel"):
+            assert "wgmma.mma_async" in code[name], f"{name} does not use the tensor cores of Hopper"
+            # In TF32 the weight gradient turns its operands on the way and loads 4 bytes at a time.
+            width = "0x4" if (name, dtype) == ("weight_grad_kernel", torch.float32) else "0x10"
+            assert re.search(rf"cp\.async\.c[ag].*{width}", code[name]), f"{name} does not load ahead"
+
+
+def test_unused_rows_stay_empty_of_what_they_never_held():
+    packed = Sites.from_mask(random_mask(2, 4, 4, 0.4))
+    loose = with_unused_rows(packed)
+    features = spread_rows(torch.ones(len(packed.index), 2), loose)
+    assert not submanifold_conv(features, torch.ones(9, 2, 2), loose, "dense")[~loose.live].any()
