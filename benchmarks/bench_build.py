@@ -1,4 +1,4 @@
-"""What a build costs, as ratios in one run: to bare decoding, to the published notebooks' way, one worker to two, and reading.
+"""What a build costs, as ratios in one run: to bare decoding, to the published notebooks' way, one worker to two.
 
     python -m benchmarks.bench_build [--seconds 300] [--rounds 3]
 
@@ -74,9 +74,7 @@ def against_notebooks(folder: Path, seconds: float, rounds: int) -> None:
         ours, theirs = interleaved(rounds, lambda j=job: run_job(j), lambda j=job, c=cut: c(j))
         print(f"notebooks' way / build, {name}: {theirs / ours:.2f} (goal >= {goal})  [{theirs:.1f} s, {ours:.1f} s]")
         length = max(u.end for u in job.utterances)
-        print(
-            f"  memory: theirs {peak_mb(cut, job):.0f} MB for {length:.0f} s of video, ours {peak_mb(run_job, job):.0f} MB"
-        )
+        print(f"  memory for {length:.0f} s: theirs {peak_mb(cut, job):.0f} MB, ours {peak_mb(run_job, job):.0f} MB")
 
 
 def two_workers(folder: Path, seconds: float, rounds: int) -> None:
@@ -220,7 +218,7 @@ def load_item(folder: Path, detector: PublishedMTCNN) -> None:
     """What the published dataset and model do for one utterance at each step."""
     for path in sorted(folder.glob("image_L_*.jpg"))[::15]:
         detector.detect(Image.open(path))
-    sampling, signal = wavfile.read(folder / "audio_0.wav")
+    _, signal = wavfile.read(folder / "audio_0.wav")
     window = torch.hann_window(400)
     samples = torch.from_numpy(signal.astype(np.float32) / 32768)
     torch.stft(samples, 400, 200, window=window, return_complex=True).abs().square()
@@ -230,14 +228,22 @@ def load_item(folder: Path, detector: PublishedMTCNN) -> None:
 
 
 def clock(work: Callable[[], object]) -> float:
+    """Seconds by the wall."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
+def busy(work: Callable[[], object]) -> float:
+    """Processor seconds of this process and its children: with one thread as good as the wall's, and steadier."""
+    begun = sum(os.times()[:4])
+    work()
+    return sum(os.times()[:4]) - begun
+
+
 def interleaved(rounds: int, first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of each, after one round that does not count."""
-    times = [(clock(first), clock(second)) for _ in range(rounds + 1)][1:]
+    """Median processor seconds of each, after one round that does not count."""
+    times = [(busy(first), busy(second)) for _ in range(rounds + 1)][1:]
     return statistics.median(t for t, _ in times), statistics.median(t for _, t in times)
 
 

@@ -1,0 +1,166 @@
+"""What a training step costs against the published implementation's way of working, and whether loading keeps up.
+
+    python -m benchmarks.bench_train [--utterances 4] [--rounds 5] [--threads 1]
+
+A step is forward, backward and Adam in float32, at the paper's sizes, on the CPU, on one batch of utterances as long
+as those of IEMOCAP (10 faces, 12 mel chunks, 14 tokens). The published way is written anew in published_way.py. Sides
+are run in turn, round after round; figures are medians. Face detection, which the published way repeats in every step,
+is timed with facenet-pytorch's own detector on pictures of 360 x 480, one speaker's half, and of 720 x 480, the whole.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from facenet_pytorch import MTCNN
+from skimage.data import astronaut
+from skimage.transform import resize
+from transformers import AlbertConfig, AlbertModel
+
+from benchmarks.published_way import Published
+from mesm_data import planted
+from mesm_data.shards import open_dataset
+from mesm_model.batch import FACE, MEL, Batch, Example, collate
+from mesm_model.loader import open_part, plan_epoch, read
+from mesm_model.models import fe2e, mesm
+
+FACES, CHUNKS, TOKENS = 10, 12, 14  # of an utterance of 4.6 seconds
+PICTURES = {"360x480": (480, 360), "720x480": (480, 720)}  # height, width
+TOP_P = 0.5
+GOALS = {"fe2e": 1.3, "mesm": 2.0}
+WITH_DETECTION = 10.0
+LOADING = 20.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--utterances", type=int, default=4, help="in the batch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; never more than free cores")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    batch = collate([utterance(n) for n in range(options.utterances)])
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = albert_base(Path(folder) / "albert")
+        sides = {
+            "fe2e": step(fe2e.Model(fe2e.Config(text_encoder=encoder)), batch),
+            "fe2e, published way": step(Published(fe2e.Config(text_encoder=encoder)), batch),
+            "mesm": step(mesm.Model(mesm.Config(text_encoder=encoder, top_p=TOP_P)), batch),
+            "mesm, published way": step(Published(mesm.Config(text_encoder=encoder, top_p=TOP_P)), batch),
+        }
+        detector = MTCNN(keep_all=True)
+        sides |= {f"detection {size}": detection(detector, shape, len(batch)) for size, shape in PICTURES.items()}
+        seconds = medians(sides, options.rounds)
+        delivered = loading(Path(folder) / "data", encoder)
+    report(seconds, len(batch), delivered)
+
+
+def report(seconds: dict[str, float], utterances: int, delivered: float) -> None:
+    """Ratios, each beside what was aimed at."""
+    print(f"{utterances} utterances a step, {torch.get_num_threads()} threads; medians")
+    for name, value in seconds.items():
+        print(f"  {name:<24}{value:8.3f} s")
+    for name, goal in GOALS.items():
+        alone = seconds[f"{name}, published way"] / seconds[name]
+        print(f"{name}: published way / ours, without detection: {alone:.2f} (goal {goal})")
+        for size in PICTURES:
+            whole = (seconds[f"{name}, published way"] + seconds[f"detection {size}"]) / seconds[name]
+            print(f"{name}: published way / ours, with detection on {size}: {whole:.2f} (goal {WITH_DETECTION:g})")
+    consumed = utterances / min(seconds["fe2e"], seconds["mesm"])
+    ratio = delivered / consumed
+    print(f"loading: {delivered:.0f} utterances/s from shards, {consumed:.1f} used: {ratio:.0f} (goal {LOADING:g})")
+
+
+def utterance(seed: int) -> Example:
+    """Random, of the usual length."""
+    draw = torch.Generator().manual_seed(seed)
+    return Example(
+        id=str(seed),
+        text="",
+        tokens=torch.randint(5, 1000, (TOKENS,), generator=draw),
+        faces=torch.randint(0, 256, (FACES, *FACE), generator=draw, dtype=torch.uint8),
+        mels=(torch.randn(CHUNKS, *MEL, generator=draw) * 4 - 8).half(),
+        labels=torch.randint(0, 2, (6,), generator=draw).float(),
+    )
+
+
+def albert_base(folder: Path) -> str:
+    """A folder with an ALBERT of the size of albert-base-v2, as it is drawn."""
+    config = AlbertConfig(
+        vocab_size=30_000, embedding_size=128, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+        intermediate_size=3072,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AlbertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return str(folder)
+
+
+def step(model: Any, batch: Batch) -> Callable[[], object]:
+    """One training step."""
+    optimiser = torch.optim.Adam(model.train().parameters(), lr=1e-5)
+
+    def run() -> None:
+        optimiser.zero_grad()
+        F.binary_cross_entropy_with_logits(model(batch), batch.labels).backward()
+        optimiser.step()
+
+    return run
+
+
+def detection(detector: MTCNN, shape: Sequence[int], utterances: int) -> Callable[[], object]:
+    """Finding the faces of a step's pictures, those of one utterance at a time."""
+    person = (255 * resize(astronaut()[:440, 30:420], shape, anti_aliasing=True)).astype(np.uint8)
+    pictures = np.stack([np.roll(person, 3 * n, axis=1) for n in range(FACES)])
+
+    def run() -> None:
+        for _ in range(utterances):
+            detector.detect(pictures)
+
+    return run
+
+
+def loading(folder: Path, encoder: str) -> float:
+    """Utterances a second that shards of utterances of the usual length deliver, in random order, in this process."""
+    rng = np.random.default_rng(0)
+    labels = (1,) * len(planted.EMOTIONS)
+
+    def sample(_: np.random.Generator) -> planted.Sample:
+        faces = rng.integers(0, 256, (FACES, 48, 48, 3), np.uint8)
+        mels = rng.standard_normal((CHUNKS, 128, 32)).astype(np.float16)
+        return planted.Sample(labels, "so it is and nothing can be done about it now", faces, mels)
+
+    planted.write_samples(folder, "random", planted.EMOTIONS, {"train": 1000}, {"seed": 0}, sample, {})
+    part = open_part(open_dataset(folder), "train", None)
+    plan = plan_epoch(part.megabytes, 8, np.inf, 1, 0, 0)
+    batches = [batch for one in plan.steps for batch in one]
+    rates = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        count = sum(len(batch) for batch in read(part, batches))
+        rates.append(count / (time.perf_counter() - begun))
+    return statistics.median(rates)
+
+
+def medians(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of each, run in turn; the first round warms up and does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, run in sides.items():
+            begun = time.perf_counter()
+            run()
+            if number:
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main()

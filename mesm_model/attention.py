@@ -1,0 +1,82 @@
+"""Cross-modal attention over the active sites of each frame, what it lets through, and the `Trace` of both.
+
+B utterances, F frames of the whole batch, S places of a frame, n rows of active sites, C channels, Q size of the query.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mesm_model.sparse.sites import Sites
+
+GRADIENTS = {
+    "straight-through": "forward the hard mask; backward as if every kept row were weighted by its attention",
+    "none": "the hard mask only, so that the attention stays as it was drawn: the published code",
+    "gate": "kept rows are weighted by their attention",
+}
+
+
+@dataclass(frozen=True)
+class TracedLevel:
+    """What one cross-modal attention layer saw and kept. On the CPU, without gradients."""
+
+    modality: str  # "a" or "v"
+    level: int  # 1 to 3
+    attention: Tensor  # float32 [F, H, W], sums to 1 over a frame
+    offered: Tensor  # bool [F, H, W], the active sites that the softmax ran over
+    kept: Tensor  # bool [F, H, W], the nucleus
+    pairs: Tensor  # int64 [F], pairs of a kept site and a kept site of the 3x3 around it, itself included
+
+
+@dataclass
+class Trace:
+    """Pass one to `forward` to have it filled, in the order of computation."""
+
+    levels: list[TracedLevel] = field(default_factory=list)
+
+    def add(self, modality: str, level: int, attention: Tensor, offered: Sites, kept: Sites) -> None:
+        """One layer; `attention` is [F, S]."""
+        neighbours = (kept.neighbours >= 0).sum(1)
+        pairs = neighbours.new_zeros(kept.frames).index_add(0, kept.frame, neighbours)
+        shaped = attention.detach().float().view(kept.mask.shape)
+        seen = (shaped, offered.mask, kept.mask, pairs)
+        self.levels.append(TracedLevel(modality, level, *(tensor.cpu() for tensor in seen)))
+
+
+class CrossModalAttention(nn.Module):
+    """The attention of a query over the sites of each frame (eq. 1 and 2): softmax of w . tanh(W_m M + b + W_q q).
+
+    The published scoring layer adds a bias, which the softmax cancels: left out, one parameter less a layer.
+    """
+
+    def __init__(self, channels: int, query: int) -> None:
+        super().__init__()
+        self.keys = nn.Linear(channels, channels)
+        self.queries = nn.Linear(query, channels, bias=False)
+        self.scores = nn.Linear(channels, 1, bias=False)
+
+    def forward(self, x: Tensor, sites: Sites, query: Tensor, owner: Tensor) -> Tensor:
+        """Attention [F, S] of rows `x` [n, C], 0 where no site is; `owner` [F]: each frame's row of `query` [B, Q]."""
+        keys, queries = self.keys(x), self.queries(query).index_select(0, owner)  # [n, C], [F, C]
+        if sites.full:
+            keys = keys.unflatten(0, (sites.frames, sites.height * sites.width))
+            scores = self.scores(torch.tanh(keys + queries[:, None])).squeeze(-1)  # [F, S]
+        else:
+            hidden = torch.tanh(keys + queries.index_select(0, sites.frame))  # [n, C]
+            scores = sites.spread(self.scores(hidden).squeeze(-1), float("-inf"))  # [F, S]
+        return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+
+def let_through(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, gradient: str) -> Tensor:
+    """The kept rows `x` [m, C] on their way on; `gradient`, one of GRADIENTS: how `attention` [F, S] learns from them.
+
+    Attention counts as a multiple of its mean over the offered sites, so that it does not shrink with their number.
+    """
+    if gradient == "none":
+        return x
+    sites_of_frame = offered.mask.flatten(1).sum(1, keepdim=True)
+    weight = kept.collect(attention * sites_of_frame)[:, None]  # [m, 1]
+    if gradient == "straight-through":
+        weight = 1 + (weight - weight.detach())  # the inner difference is exactly 0
+    return x * weight.to(x.dtype)

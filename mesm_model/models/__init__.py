@@ -1,0 +1,68 @@
+"""The models: `names()`, `load(name)`, and their settings.
+
+A model is a file in this folder with `Config`, a frozen dataclass, and `Model(config)`, whose `forward(batch)` gives
+logits [B, E]. Nothing is registered; a new file is a new model.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from mesm_data.errors import DataError
+
+MODALITIES = {"t": "text", "a": "audio", "v": "vision"}
+_FLAGS = {"true": True, "false": False}
+
+
+def names() -> list[str]:
+    """The names of all models, sorted; the file lf_lstm.py is the model lf-lstm."""
+    return sorted(found.name.replace("_", "-") for found in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """The module of a model, with its `Config` and `Model`. Raises DataError for a name that is none."""
+    if name not in names():
+        raise DataError(f"model {name!r}: expected one of {', '.join(names())}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def apply_settings(config: Any, settings: Iterable[str]) -> Any:
+    """A copy of `config` with each "name=value" of `settings` set. Raises DataError for a wrong name, type or value."""
+    kinds = get_type_hints(type(config))
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or name not in kinds:
+            raise DataError(f"setting {setting!r}: expected name=value with one of {_listed(config, kinds)}")
+        values[name] = _read(setting, text, kinds[name])
+    return replace(config, **values)
+
+
+def check_modalities(modalities: str) -> None:
+    """Raises DataError unless these are different letters of t, a and v, at least one."""
+    known = ", ".join(f"{letter} ({name})" for letter, name in MODALITIES.items())
+    right = 0 < len(modalities) == len(set(modalities)) and set(modalities) <= set(MODALITIES)
+    check(right, "modalities", modalities, f"one or more of {known}, each once")
+
+
+def check(holds: bool, name: str, found: object, expected: str) -> None:
+    """Raises DataError for a setting that cannot be, unless `holds`."""
+    if not holds:
+        raise DataError(f"setting {name}: found {found!r}, expected {expected}")
+
+
+def _read(setting: str, text: str, kind: type) -> object:
+    try:
+        return _FLAGS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        expected = "true or false" if kind is bool else {int: "a whole number", float: "a number"}[kind]
+        raise DataError(f"setting {setting!r}: found {text!r}, expected {expected}") from None
+
+
+def _listed(config: Any, kinds: dict[str, type]) -> str:
+    return ", ".join(
+        f"{field.name} ({kinds[field.name].__name__}, {getattr(config, field.name)})" for field in fields(config)
+    )

@@ -1,0 +1,106 @@
+"""EmoEmbs: modality-transferable emotion embeddings (Dai et al. 2020), a two-phase baseline of the paper.
+
+Each emotion is a vector: GloVe's for its name, fixed, or a learned one where there is no GloVe file. A linear map takes
+these vectors into the space of sound and of vision. Per modality a bidirectional LSTM reads the utterance; how much its
+final state points along an emotion's vector is that emotion's logit; the logits are summed with weights.
+The published code reads the padding too; here each utterance ends where it ends.
+
+B utterances, E emotions, T size of a word vector, H hidden size of a modality.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mesm_model import flops
+from mesm_model.batch import Batch
+from mesm_model.fixed import FixedInputs, final_states, lstm_macs, sizes
+from mesm_model.layers import Fusion
+from mesm_model.models import check, check_modalities
+from mesm_model.space import Between, OneOf
+
+# What the published command trains with, where it differs from `train.Settings`.
+SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 40, "patience": 8, "clip": 1.0}
+SPACE = {
+    "lr": Between(1e-4, 5e-3, log=True),
+    "batch": OneOf(32, 64),
+    "dropout": Between(0.0, 0.4),
+    "audio_hidden": OneOf(100, 200),
+    "vision_hidden": OneOf(50, 100),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published sizes; `mesm train --features` sets those of the features at hand."""
+
+    emotions: int = 6
+    modalities: str = "tav"
+    text_size: int = 300  # also of the emotions' vectors, and the hidden size of text
+    audio_size: int = 74
+    vision_size: int = 35
+    audio_hidden: int = 200
+    vision_hidden: int = 100
+    layers: int = 2
+    dropout: float = 0.15  # between the layers
+    learned_emotions: bool = False  # no GloVe: the emotions' vectors are learned
+
+    def __post_init__(self) -> None:
+        check_modalities(self.modalities)
+        for name in ("emotions", "text_size", "audio_size", "vision_size", "audio_hidden", "vision_hidden", "layers"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        check(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and less than 1")
+
+
+class Branch(nn.Module):
+    """One modality: packed rows, the number of each utterance and the emotions' vectors [E, T] -> logits [B, E]."""
+
+    def __init__(self, modality: str, size: int, config: Config) -> None:
+        super().__init__()
+        hidden = _hidden(config, modality)
+        dropout = config.dropout if config.layers > 1 else 0.0  # torch warns of one that has no place
+        self.lstm = nn.LSTM(size, hidden, config.layers, batch_first=True, bidirectional=True, dropout=dropout)
+        self.mapping: nn.Module = nn.Identity() if modality == "t" else nn.Linear(config.text_size, hidden)
+
+    def forward(self, rows: Tensor, counts: Tensor, emotions: Tensor) -> Tensor:
+        state = final_states(self.lstm, rows, counts).sum(1)  # [B, H]
+        return state @ self.mapping(emotions).T
+
+
+class Model(nn.Module):
+    """`forward(batch)` gives logits [B, E]. Only the branches of `config.modalities` are built."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.inputs = FixedInputs(sizes(config))
+        self.branches = nn.ModuleDict({m: Branch(m, size, config) for m, size in sizes(config).items()})
+        self.fusion = Fusion(len(self.branches))
+        drawn = torch.randn(config.emotions, config.text_size) / math.sqrt(config.text_size)
+        self.emotions = nn.Parameter(drawn, requires_grad=config.learned_emotions)  # [E, T]
+
+    def settle_emotions(self, vectors: Sequence[Sequence[float]] | None) -> None:
+        """Take the fixed vector of each emotion, [E, T]; None: they are learned, or stay as they are drawn."""
+        if vectors is not None and not self.config.learned_emotions:
+            self.emotions.data.copy_(torch.tensor(vectors))
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.fusion([branch(*self.inputs(batch, m), self.emotions) for m, branch in self.branches.items()])
+
+    def macs(self, batch: Batch) -> list[flops.Work]:
+        """What `forward(batch)` costs, by stage."""
+        config, work = self.config, []
+        for modality, size in sizes(config).items():
+            hidden = _hidden(config, modality)
+            mapping = 0 if modality == "t" else config.text_size * hidden * config.emotions
+            head = len(batch) * hidden * config.emotions
+            recurrent = lstm_macs(len(batch.features[modality][0]), size, hidden, config.layers)
+            work.append(flops.Work.exact(modality, "recurrent", recurrent + mapping + head))
+        return work
+
+
+def _hidden(config: Config, modality: str) -> int:
+    return {"t": config.text_size, "a": config.audio_hidden, "v": config.vision_hidden}[modality]

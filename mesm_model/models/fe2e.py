@@ -1,0 +1,103 @@
+"""FE2E: the fully end-to-end model (paper, section 3.2).
+
+An 11-layer VGG and a transformer for faces and for sound, ALBERT for text, a weighted sum of their logits.
+
+B utterances, E emotions, F frames (faces or mel chunks) of the whole batch, d the width behind the convolutions.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mesm_model import flops
+from mesm_model.attention import Trace
+from mesm_model.batch import FRAMES, Batch
+from mesm_model.layers import ConvBlock, FrameVectors, Front, Fusion, UtteranceTransformer
+from mesm_model.models import check, check_modalities
+from mesm_model.space import Between, OneOf
+from mesm_model.text import TextBranch
+
+SPACE = {
+    "lr": Between(1e-5, 5e-3, log=True),
+    "text_lr": Between(0.05, 1.0, log=True),
+    "batch": OneOf(4, 8, 16),
+    "dropout": Between(0.0, 0.4),
+    "layers": OneOf(1, 2, 4),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers of the published command."""
+
+    emotions: int = 6
+    modalities: str = "tav"
+    text_encoder: str = "albert-base-v2"  # name or folder of a transformers model
+    width: int = 64  # channels of the first convolutions; the last have eight times as many
+    hidden: int = 1024  # between a frame's last convolution and its vector
+    d: int = 64
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 2048
+    dropout: float = 0.1
+    positions: bool = True  # sinusoids in the transformers, as the paper says; the published code has none
+    recompute_front: bool = False  # half the memory for a fifth more work; the results are the same
+
+    def __post_init__(self) -> None:
+        check_modalities(self.modalities)
+        for name in ("emotions", "width", "hidden", "d", "layers", "heads", "feed_forward"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        check(self.d % self.heads == 0, "d", self.d, f"a multiple of heads, {self.heads}")
+        check(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and less than 1")
+
+
+class FrameBranch(nn.Module):
+    """One modality that comes in frames: [F, C, H, W] and the frames of each utterance -> logits [B, E]."""
+
+    def __init__(self, modality: str, config: Config) -> None:
+        super().__init__()
+        width = config.width
+        _, height, breadth = FRAMES[modality]
+        self.front = Front(modality, width, config.recompute_front)
+        self.blocks = nn.Sequential(
+            ConvBlock(width, 2 * width, pool=True),
+            ConvBlock(2 * width, 4 * width, pool=True),
+            ConvBlock(4 * width, 8 * width, pool=True),
+        )
+        self.vectors = FrameVectors(8 * width * (height // 16) * (breadth // 16), config.hidden, config.d)
+        self.transformer = UtteranceTransformer(
+            config.d, config.layers, config.heads, config.feed_forward, config.dropout, config.positions
+        )
+        self.head = nn.Linear(config.d, config.emotions)
+
+    def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
+        x = self.front(frames)  # [F, width, H/2, W/2]
+        x = self.blocks(x)  # [F, 8 width, H/16, W/16]
+        x = self.vectors(x)  # [F, d]
+        return self.head(self.transformer(x, counts))
+
+
+class Model(nn.Module):
+    """`forward(batch)` gives logits [B, E]. Only the branches of `config.modalities` are built."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.text = TextBranch(config.text_encoder, config.emotions) if "t" in config.modalities else None
+        self.frames = nn.ModuleDict({m: FrameBranch(m, config) for m in FRAMES if m in config.modalities})
+        self.fusion = Fusion(len(config.modalities))
+
+    def forward(self, batch: Batch, trace: Trace | None = None) -> Tensor:
+        """`trace` stays empty: nothing here attends or selects."""
+        logits = [] if self.text is None else [self.text(batch.tokens, batch.token_counts)[0]]
+        logits += [branch(*batch.frames(modality)) for modality, branch in self.frames.items()]
+        return self.fusion(logits)
+
+    def macs(self, batch: Batch) -> list[flops.Work]:
+        """What `forward(batch)` costs, by stage."""
+        work = flops.shared_work(self, batch)
+        for modality in self.frames:
+            frames = int(batch.frames(modality)[1].sum())
+            macs, inside = flops.dense_blocks(modality, self.config.width)
+            work.append(flops.Work(modality, "convolution", frames * macs, frames * inside))
+        return work

@@ -1,0 +1,73 @@
+"""LF-LSTM: late fusion of LSTMs, a two-phase baseline of the paper (its code: `lf_rnn`).
+
+A bidirectional LSTM as wide as its input reads each modality; its final states give logits; these are summed with
+weights. The published code pads with zeros and reads them too; here each utterance ends where it ends.
+
+B utterances, E emotions.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mesm_model import flops
+from mesm_model.batch import Batch
+from mesm_model.fixed import FixedInputs, final_states, lstm_macs, sizes
+from mesm_model.layers import Fusion
+from mesm_model.models import check, check_modalities
+from mesm_model.space import Between, OneOf
+
+# What the published command trains with, where it differs from `train.Settings`.
+SUGGESTED = {"lr": 5e-4, "batch": 32, "epochs": 60, "patience": 8, "clip": 2.0}
+SPACE = {"lr": Between(1e-4, 5e-3, log=True), "batch": OneOf(16, 32, 64), "clip": Between(0.5, 4.0, log=True)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published sizes; `mesm train --features` sets those of the features at hand."""
+
+    emotions: int = 6
+    modalities: str = "tav"
+    text_size: int = 300
+    audio_size: int = 144
+    vision_size: int = 35
+
+    def __post_init__(self) -> None:
+        check_modalities(self.modalities)
+        for name in ("emotions", "text_size", "audio_size", "vision_size"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+
+
+class Branch(nn.Module):
+    """One modality: packed rows and the number of each utterance -> logits [B, E]."""
+
+    def __init__(self, size: int, emotions: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(size, size, batch_first=True, bidirectional=True)
+        self.head = nn.Sequential(nn.Linear(2 * size, size), nn.ReLU(), nn.Linear(size, emotions))
+
+    def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
+        return self.head(final_states(self.lstm, rows, counts).flatten(1))  # [B, 2 size] -> [B, E]
+
+
+class Model(nn.Module):
+    """`forward(batch)` gives logits [B, E]. Only the branches of `config.modalities` are built."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.inputs = FixedInputs(sizes(config))
+        self.branches = nn.ModuleDict({m: Branch(size, config.emotions) for m, size in sizes(config).items()})
+        self.fusion = Fusion(len(self.branches))
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.fusion([branch(*self.inputs(batch, m)) for m, branch in self.branches.items()])
+
+    def macs(self, batch: Batch) -> list[flops.Work]:
+        """What `forward(batch)` costs, by stage."""
+        work = []
+        for modality, size in sizes(self.config).items():
+            head = len(batch) * size * (2 * size + self.config.emotions)
+            recurrent = lstm_macs(len(batch.features[modality][0]), size, size)
+            work.append(flops.Work.exact(modality, "recurrent", recurrent + head))
+        return work

@@ -1,0 +1,157 @@
+"""MESM: the multimodal end-to-end sparse model (paper, section 3.3).
+
+FE2E, whose last three convolution blocks look only where the text points: cross-modal attention scores the sites of
+each frame, nucleus selection keeps the best, submanifold convolutions compute on those alone.
+
+B utterances, E emotions, F frames (faces or mel chunks) of the batch, n rows of active sites, Q size of the query.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mesm_model import flops
+from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, let_through
+from mesm_model.batch import FRAMES, Batch, owners
+from mesm_model.layers import FrameVectors, Front, Fusion, UtteranceTransformer
+from mesm_model.models import check, check_modalities
+from mesm_model.nucleus import select
+from mesm_model.space import Between, OneOf
+from mesm_model.sparse.conv import BACKENDS, SubmanifoldBlock
+from mesm_model.sparse.sites import Sites, narrow
+from mesm_model.text import TextBranch
+
+SPACE = {  # without top_p: more is always better, and slower
+    "lr": Between(1e-5, 5e-3, log=True),
+    "text_lr": Between(0.05, 1.0, log=True),
+    "batch": OneOf(4, 8, 16),
+    "dropout": Between(0.0, 0.4),
+    "layers": OneOf(1, 2, 4),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers of the published command; `top_p` is the paper's for IEMOCAP (0.5 for CMU-MOSEI)."""
+
+    emotions: int = 6
+    modalities: str = "tav"  # without t, a learned vector takes the place of the text in the attention
+    text_encoder: str = "albert-base-v2"  # name or folder of a transformers model
+    top_p: float = 0.7  # share of the attention that a nucleus holds
+    attention_gradient: str = "straight-through"  # or none, gate
+    backend: str = "auto"  # of the submanifold convolutions: or dense, rulebook, triton
+    width: int = 64  # channels of the first convolutions; the last have eight times as many
+    hidden: int = 1024  # between a frame's last convolution and its vector
+    d: int = 64
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 2048
+    dropout: float = 0.1
+    positions: bool = True  # sinusoids in the transformers, as the paper says; the published code has none
+    recompute_front: bool = False  # half the memory for a fifth more work; the results are the same
+
+    def __post_init__(self) -> None:
+        check_modalities(self.modalities)
+        for name in ("emotions", "width", "hidden", "d", "layers", "heads", "feed_forward"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        check(self.d % self.heads == 0, "d", self.d, f"a multiple of heads, {self.heads}")
+        check(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and less than 1")
+        check(0 < self.top_p <= 1, "top_p", self.top_p, "more than 0 and at most 1")
+        for name, known in (("attention_gradient", tuple(GRADIENTS)), ("backend", BACKENDS)):
+            check(getattr(self, name) in known, name, getattr(self, name), f"one of {', '.join(known)}")
+
+
+class SparseLevel(nn.Module):
+    """Attention, nucleus, two submanifold convolutions, pooling: rows [n, Cin] and sites -> those of the next level."""
+
+    def __init__(self, modality: str, level: int, cin: int, query: int, config: Config) -> None:
+        super().__init__()
+        self.modality, self.level = modality, level
+        self.gradient, self.backend = config.attention_gradient, config.backend
+        self.attention = CrossModalAttention(cin, query).requires_grad_(self.gradient != "none")
+        self.first = SubmanifoldBlock(cin, 2 * cin, config.backend)
+        self.second = SubmanifoldBlock(2 * cin, 2 * cin, config.backend)
+
+    def forward(
+        self, x: Tensor, sites: Sites, query: Tensor, owner: Tensor, top_p: float, trace: Trace | None
+    ) -> tuple[Tensor, Sites]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient != "none"):
+            attention = self.attention(x, sites, query, owner)  # [F, S]
+        kept = select(sites, attention, top_p, self.backend)
+        if trace is not None:
+            trace.add(self.modality, self.level, attention, sites, kept)
+        x = let_through(narrow(x, sites, kept), attention, sites, kept, self.gradient)
+        return self.second.forward_pooled(self.first(x, kept), kept)
+
+
+class FrameBranch(nn.Module):
+    """One modality that comes in frames: [F, C, H, W], the frames of each utterance, a query -> logits [B, E]."""
+
+    def __init__(self, modality: str, query: int, config: Config) -> None:
+        super().__init__()
+        width = config.width
+        _, height, breadth = FRAMES[modality]
+        self.front = Front(modality, width, config.recompute_front)
+        self.levels = nn.ModuleList(
+            SparseLevel(modality, level + 1, width * 2**level, query, config) for level in range(3)
+        )
+        self.vectors = FrameVectors(8 * width * (height // 16) * (breadth // 16), config.hidden, config.d)
+        self.transformer = UtteranceTransformer(
+            config.d, config.layers, config.heads, config.feed_forward, config.dropout, config.positions
+        )
+        self.head = nn.Linear(config.d, config.emotions)
+
+    def forward(self, frames: Tensor, counts: Tensor, query: Tensor, top_p: float, trace: Trace | None) -> Tensor:
+        grid = self.front(frames)  # [F, width, H/2, W/2]
+        sites = Sites.all(len(grid), grid.shape[2], grid.shape[3], grid.device)
+        x, owner = sites.from_dense(grid), owners(counts, grid.device)  # [n, width], [F]
+        for level in self.levels:
+            x, sites = level(x, sites, query, owner, top_p, trace)
+        x = self.vectors(sites.to_dense(x))  # [F, 8 width, H/16, W/16] -> [F, d]
+        return self.head(self.transformer(x, counts))
+
+
+class Model(nn.Module):
+    """`forward(batch)` gives logits [B, E]. Only the branches of `config.modalities` are built.
+
+    `top_p` may be changed between steps, for a sweep or to lower it during training.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.top_p = config.top_p
+        self.text = TextBranch(config.text_encoder, config.emotions) if "t" in config.modalities else None
+        self.query_size = config.d if self.text is None else self.text.hidden_size
+        if self.text is None:
+            self.query = nn.Parameter(torch.randn(1, config.d))
+            self.query.requires_grad_(config.attention_gradient != "none")
+        self.frames = nn.ModuleDict(
+            {m: FrameBranch(m, self.query_size, config) for m in FRAMES if m in config.modalities}
+        )
+        self.fusion = Fusion(len(config.modalities))
+
+    def forward(self, batch: Batch, trace: Trace | None = None) -> Tensor:
+        logits = []
+        if self.text is None:
+            query = self.query.expand(len(batch), -1)  # [B, Q]
+        else:
+            text_logits, query = self.text(batch.tokens, batch.token_counts)  # [B, E], [B, Q]
+            logits.append(text_logits)
+        for modality, branch in self.frames.items():
+            logits.append(branch(*batch.frames(modality), query, self.top_p, trace))
+        return self.fusion(logits)
+
+    def macs(self, batch: Batch) -> list[flops.Work]:
+        """What `forward(batch)` costs, by stage; runs it to see which sites are kept."""
+        trace = Trace()
+        self(batch, trace)
+        work = flops.shared_work(self, batch)
+        for seen in trace.levels:
+            channels = self.config.width << seen.level - 1
+            sites, pairs = int(seen.offered.sum()), int(seen.pairs.sum())
+            attention = flops.attention(sites, len(batch), channels, self.query_size)
+            work.append(flops.Work.exact(seen.modality, "attention", attention))
+            work.append(flops.Work.exact(seen.modality, "convolution", flops.sparse_block(pairs, channels)))
+        return work

@@ -1,0 +1,199 @@
+"""MulT: the multimodal transformer (Tsai et al. 2019), a two-phase baseline of the paper; sequences need no alignment.
+
+A temporal convolution brings each modality to one width. Each modality then reads the two others by crossmodal
+transformers, six in all; what it learned from both goes through a transformer of its own; its last step, beside those
+of the other modalities, gives the logits. Sizes and dropouts are those of the paper's own copy (width 40, 4 layers),
+whose attention may look ahead; the original has width 30, 5 layers, 5 heads and convolutions of one step.
+
+Two deviations: the convolutions keep the length, so that one word is enough; and the last step is the utterance's own,
+not that of the padding.
+
+B utterances, E emotions, L the most steps of an utterance, C channels, M modalities.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mesm_model import flops
+from mesm_model.batch import Batch, pad
+from mesm_model.fixed import FixedInputs, sizes
+from mesm_model.layers import sinusoids
+from mesm_model.models import check, check_modalities
+from mesm_model.space import Between, OneOf
+
+# What the original's command trains with, where it differs from `train.Settings`.
+SUGGESTED = {"lr": 1e-3, "batch": 24, "epochs": 40, "patience": 8, "clip": 0.8}
+SPACE = {
+    "lr": Between(1e-4, 3e-3, log=True),
+    "batch": OneOf(16, 24, 32),
+    "layers": OneOf(2, 4),
+    "embedding_dropout": Between(0.0, 0.4),
+    "attention_dropout": Between(0.0, 0.4),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of the paper's copy; `mesm train --features` sets those of the features at hand."""
+
+    emotions: int = 6
+    modalities: str = "tav"
+    text_size: int = 300
+    audio_size: int = 142
+    vision_size: int = 35
+    channels: int = 40
+    heads: int = 10  # 8 in the published runs on CMU-MOSEI
+    layers: int = 4
+    text_kernel: int = 3  # steps that a convolution sees
+    audio_kernel: int = 5
+    vision_kernel: int = 3
+    text_dropout: float = 0.25  # of the word vectors
+    embedding_dropout: float = 0.3
+    attention_dropout: float = 0.25
+    dropout: float = 0.1  # of the feed-forward layers and the residuals
+
+    def __post_init__(self) -> None:
+        check_modalities(self.modalities)
+        for name in ("emotions", "text_size", "audio_size", "vision_size", "channels", "heads", "layers"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        check(self.channels % self.heads == 0, "channels", self.channels, f"a multiple of heads, {self.heads}")
+        for name in ("text_kernel", "audio_kernel", "vision_kernel"):
+            kernel = getattr(self, name)
+            check(kernel > 0 and kernel % 2 == 1, name, kernel, "an odd number")
+        for name in ("text_dropout", "embedding_dropout", "attention_dropout", "dropout"):
+            check(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more and less than 1")
+
+
+class Layer(nn.Module):
+    """Attention of `x` [B, L, d] to `source` [B, K, d], then a feed-forward layer; both norm first and are added."""
+
+    def __init__(self, d: int, config: Config) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d)  # one for all three of query, key and value, as the original has it
+        self.attention = nn.MultiheadAttention(d, config.heads, config.attention_dropout, batch_first=True)
+        self.forward_norm = nn.LayerNorm(d)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(d, 4 * d), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, source: Tensor, absent: Tensor) -> Tensor:
+        """`absent` [B, K] is true where `source` has no step."""
+        keys = self.norm(source)
+        seen, _ = self.attention(self.norm(x), keys, keys, key_padding_mask=absent, need_weights=False)
+        x = x + self.dropout(seen)
+        return x + self.dropout(self.feed_forward(self.forward_norm(x)))
+
+
+class Encoder(nn.Module):
+    """A transformer in which `x` reads `source` in every layer; without `source` it reads itself."""
+
+    def __init__(self, d: int, layers: int, config: Config) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.layers = nn.ModuleList(Layer(d, config) for _ in range(layers))
+        self.norm = nn.LayerNorm(d)
+
+    def forward(self, x: Tensor, absent: Tensor, source: Tensor | None = None) -> Tensor:
+        """`absent` is of `source`, where there is one."""
+        x = self._embed(x)
+        if source is not None:
+            source = self._embed(source)
+        for layer in self.layers:
+            x = layer(x, x if source is None else source, absent)
+        return self.norm(x)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        places = sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        return self.dropout(math.sqrt(x.shape[2]) * x + places)
+
+
+class Model(nn.Module):
+    """`forward(batch)` gives logits [B, E]. With two modalities each reads the other, with one it reads itself only."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        channels, found = config.channels, sizes(config)
+        self.inputs = FixedInputs(found)
+        self.convolutions = nn.ModuleDict({m: _convolution(m, size, config) for m, size in found.items()})
+        self.crossings = nn.ModuleDict(
+            {target + m: Encoder(channels, config.layers, config) for target in found for m in found if m != target}
+        )
+        self.width = channels * max(len(found) - 1, 1)  # of what a modality learned from the others
+        self.memories = nn.ModuleDict({m: Encoder(self.width, max(config.layers, 3), config) for m in found})
+        joined = self.width * len(found)
+        self.hidden = nn.Sequential(
+            nn.Linear(joined, joined), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(joined, joined)
+        )
+        self.head = nn.Linear(joined, config.emotions)
+
+    def forward(self, batch: Batch) -> Tensor:
+        steps, absent, lasts = {}, {}, []
+        for modality in self.convolutions:
+            steps[modality], absent[modality] = self._convolved(batch, modality)
+        for target, own in steps.items():
+            learned = [self.crossings[target + m](own, absent[m], steps[m]) for m in steps if m != target]
+            x = torch.cat(learned, -1) if learned else own  # [B, L, width]
+            x = self.memories[target](x, absent[target])
+            lasts.append(_last(x, batch.features[target][1]))
+        joined = torch.cat(lasts, -1)  # [B, M width]
+        return self.head(joined + self.hidden(joined))
+
+    def macs(self, batch: Batch) -> list[flops.Work]:
+        """What `forward(batch)` costs, by stage."""
+        config, found, work = self.config, sizes(self.config), []
+        joined = self.width * len(found)
+        counts = {m: batch.features[m][1].clamp(min=1) for m in found}
+        for modality, size in found.items():
+            products = int(counts[modality].sum()) * _kernel(config, modality) * size * config.channels
+            work.append(flops.Work.exact(modality, "convolution", products))
+            reading = sum(_crossing(counts[modality], counts[m], config) for m in found if m != modality)
+            memory = flops.transformer(counts[modality], self.width, max(config.layers, 3), 4 * self.width)
+            head = len(batch) * self.width * (2 * joined + config.emotions)  # this modality's share
+            work.append(flops.Work.exact(modality, "transformer", reading + memory + head))
+        return work
+
+    def _convolved(self, batch: Batch, modality: str) -> tuple[Tensor, Tensor]:
+        """[B, L, C] and true where an utterance has no step [B, L]. One without any step has one of zeros."""
+        x, present = pad(*_with_a_step(*self.inputs(batch, modality)))  # [B, L, size]; 0 where not present
+        if modality == "t":
+            x = F.dropout(x, self.config.text_dropout, self.training)
+        x = self.convolutions[modality](x.transpose(1, 2)).transpose(1, 2)
+        return x * present[:, :, None], ~present
+
+
+def _kernel(config: Config, modality: str) -> int:
+    return {"t": config.text_kernel, "a": config.audio_kernel, "v": config.vision_kernel}[modality]
+
+
+def _convolution(modality: str, size: int, config: Config) -> nn.Conv1d:
+    kernel = _kernel(config, modality)
+    return nn.Conv1d(size, config.channels, kernel, padding=kernel // 2, bias=False)
+
+
+def _with_a_step(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The same rows, with a row of zeros for each utterance that has none: attention needs something to look at."""
+    if bool((counts > 0).all()):
+        return rows, counts
+    filled = counts.clamp(min=1)
+    own = torch.repeat_interleave(counts > 0, filled).nonzero().squeeze(1)
+    return rows.new_zeros(int(filled.sum()), rows.shape[1]).index_copy(0, own.to(rows.device), rows), filled
+
+
+def _last(x: Tensor, counts: Tensor) -> Tensor:
+    """The last step of each utterance: [B, L, d] -> [B, d]."""
+    at = (counts - 1).clamp(min=0).to(x.device)
+    return x[torch.arange(len(x), device=x.device), at]
+
+
+def _crossing(targets: Tensor, sources: Tensor, config: Config) -> int:
+    """Multiply-adds of one crossmodal transformer, without padding."""
+    d = config.channels
+    of_target = int(targets.sum()) * (2 * d * d + 8 * d * d)  # query and output projections, feed-forward
+    of_source = int(sources.sum()) * 2 * d * d  # keys and values
+    return config.layers * (of_target + of_source + int((targets * sources).sum()) * 2 * d)

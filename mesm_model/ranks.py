@@ -1,0 +1,83 @@
+"""Processes that train together under `torchrun`, or one alone. Home of torch.distributed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mesm_data.errors import DataError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all: number `rank` of `world`, computing on `device`."""
+
+    world: int
+    rank: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """True in the one process that writes files and talks."""
+        return self.rank == 0
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes, in one exchange."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        sizes = [tensor.numel() for tensor in tensors]
+        for tensor, summed in zip(tensors, flat.split(sizes), strict=True):
+            tensor.copy_(summed.view_as(tensor))
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in their order."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Go on when every process has come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join(device: str = "auto") -> Iterator[Ranks]:
+    """The processes that torchrun started, or this one alone. `device` is auto, cpu, cuda or cuda:N."""
+    world, rank, local = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
+    chosen = _device(device, local if world > 1 else None)
+    if world > 1:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(world, rank, chosen)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+_ENVIRONMENT = (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))
+
+
+def _device(name: str, local: int | None) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DataError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise DataError(f"device {name!r}: torch {torch.__version__} finds no GPU here; give --device cpu")
+    if local is not None:
+        device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device

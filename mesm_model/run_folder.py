@@ -1,0 +1,136 @@
+"""The folder of a run: what it holds, whose it is, and its log.
+
+runs/mesm/
+    run.json        what is trained, on what: written first; another run into the same folder is refused
+    text/           the text encoder as it was before training, and its tokenizer
+    log.jsonl       a line a step and a line an epoch
+    last.pt         where to go on
+    best.pt         the epoch with the best mean F1 on valid, with its thresholds
+    tensorboard/    the log once more, where tensorboard is installed
+    page.html       curves, scores, thresholds
+    scores.json     the scores at the end; written last: the run is finished
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mesm_data.errors import DataError
+from mesm_data.shards import write_text
+from mesm_model.checkpoint import TEXT
+from mesm_model.ranks import Ranks
+
+
+@contextmanager
+def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
+    """Hold the folder for the run that `wanted`, run.json, describes; the lock goes when the process does.
+
+    Raises DataError where the folder holds another run, or something else, or a process is at work in it. A run that
+    has no checkpoint yet gives way.
+    """
+    path = out / "run.json"
+    wanted = json.loads(json.dumps(wanted))
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    ranks.wait()  # nobody writes before everybody has read
+    if begun is None and out.is_dir() and any(path.name not in ("lock", "run.json.tmp") for path in out.iterdir()):
+        raise DataError(f"{out}: not empty and no run of this program (no run.json); give another --out")
+    if begun != wanted and (out / "last.pt").is_file():
+        name, there, here = next(_differences(begun, wanted))
+        raise DataError(
+            f"{path}: this folder holds a run with {name} {there}, now asked for with {here}; give another --out, or "
+            f"delete {out} to start over"
+        )
+    if not ranks.first:
+        ranks.wait()
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                f"{out}: another process trains in this folder; wait for it, or give another --out"
+            ) from None
+        if begun != wanted:
+            shutil.rmtree(out / TEXT, ignore_errors=True)
+            write(out, "run.json", wanted)
+        ranks.wait()
+        yield
+
+
+def is_finished(out: Path) -> bool:
+    """True when there is nothing left to train."""
+    return (out / "scores.json").is_file()
+
+
+def read(out: Path, name: str) -> Any:
+    """run.json or scores.json."""
+    return json.loads((out / name).read_text(encoding="utf-8"))
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    """The lines of the log: {"step", "loss", "gradient"} or {"epoch", "loss", "valid": {...}, "best"}."""
+    return [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def write(out: Path, name: str, content: dict[str, Any]) -> None:
+    """The same, whole or not at all."""
+    write_text(out / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+class Log:
+    """log.jsonl, cut to the length that a checkpoint knew; and TensorBoard, where it is installed."""
+
+    def __init__(self, out: Path, length: int, updates: int) -> None:
+        self.path = out / "log.jsonl"
+        with self.path.open("ab") as file:
+            file.truncate(length)
+        self.length = length
+        self._board = _board(out / "tensorboard", updates)
+
+    def step(self, update: int, loss: float | None, gradient: float | None) -> None:
+        self._write({"step": update, "loss": loss, "gradient": gradient})
+        self._show(update, {"loss": loss, "gradient": gradient})
+
+    def epoch(self, update: int, line: dict[str, Any]) -> None:
+        self._write(line)
+        self._show(update, {f"valid/{name}": value for name, value in line["valid"].items()})
+
+    def sync(self) -> None:
+        """Have it on the disk before a checkpoint says how long it is."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self.path.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            self.length = file.tell()
+
+    def _show(self, update: int, values: dict[str, float | None]) -> None:
+        for name, value in values.items():
+            if self._board and value is not None:
+                self._board.add_scalar(name, value, update)
+
+
+def _board(folder: Path, updates: int) -> Any:
+    """TensorBoard's writer; what an earlier start wrote beyond `updates` is hidden."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=updates + 1)
+
+
+def _differences(begun: Any, wanted: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
+    """Name, there, here of everything that is not the same in two run.json."""
+    if isinstance(begun, dict) and isinstance(wanted, dict):
+        for name in dict.fromkeys([*wanted, *begun]):
+            yield from _differences(begun.get(name), wanted.get(name), f"{where}.{name}" if where else name)
+    elif begun != wanted:
+        yield where, json.dumps(begun), json.dumps(wanted)

@@ -1,0 +1,62 @@
+"use strict";
+// The film: its bytes are in the page. Clicking on an utterance goes there; the film points at the utterance it is in.
+const film = document.querySelector("#film");
+const head = document.querySelector("#head");
+const now = document.querySelector("#now");
+const scroll = document.querySelector(".scroll");
+const columns = [...document.querySelectorAll(".utterance")];
+const cards = [...document.querySelectorAll(".card")];
+const seconds = parseFloat(getComputedStyle(document.querySelector(".lanes")).getPropertyValue("--seconds"));
+let current = -1;
+
+const bytes = Uint8Array.from(atob(document.querySelector("#film-data").textContent), (letter) => letter.charCodeAt(0));
+film.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
+
+function at(time) {
+  let found = -1;
+  columns.forEach((column, n) => {
+    if (Number(column.dataset.start) <= time && time < Number(column.dataset.end)) found = n;
+  });
+  return found;
+}
+
+function follow() {
+  const share = Math.min(1, film.currentTime / seconds);
+  head.hidden = false;
+  head.style.setProperty("--at", share);
+  const x = share * scroll.scrollWidth;
+  if (x < scroll.scrollLeft || x > scroll.scrollLeft + scroll.clientWidth) scroll.scrollLeft = x - scroll.clientWidth / 5;
+  show(at(film.currentTime));
+}
+
+function show(n) {
+  if (n === current) return;
+  for (const [list, mark] of [[columns, (one) => one.removeAttribute("aria-current")], [cards, (one) => one.classList.remove("current")]]) {
+    if (current >= 0) mark(list[current]);
+  }
+  current = n;
+  if (n < 0) return;
+  columns[n].setAttribute("aria-current", "true");
+  cards[n].classList.add("current");
+  const heard = document.createElement("p");
+  heard.className = "heard";
+  heard.textContent = columns[n].title ? `“${columns[n].title}”` : cards[n].getAttribute("aria-label");
+  now.replaceChildren(heard, cards[n].querySelector(".bars").cloneNode(true));
+}
+
+function seek(start) {
+  film.currentTime = Number(start) + 0.01;
+}
+
+columns.forEach((column) => column.addEventListener("click", () => seek(column.dataset.start)));
+document.querySelectorAll(".seek").forEach((button) => button.addEventListener("click", () => {
+  seek(button.dataset.start);
+  film.play().catch(() => {}); // a browser may want a click on the film itself
+}));
+for (const event of ["timeupdate", "seeking", "seeked"]) film.addEventListener(event, follow);
+
+const red = document.querySelector("#red");
+if (red) {
+  red.closest(".switch").hidden = false;
+  red.addEventListener("change", () => document.querySelector("#cards").classList.toggle("plain", !red.checked));
+}

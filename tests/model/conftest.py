@@ -1,0 +1,53 @@
+"""What several model tests share."""
+
+from pathlib import Path
+
+import pytest
+
+from mesm_data import planted
+from mesm_data.shards import Dataset, open_dataset
+from mesm_model import extract, features, text, word_vectors
+
+TEXT = "I am so happy that you are here although it was a sad and angry day before and everyone was frustrated"
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny text encoder."""
+    folder: Path = tmp_path_factory.mktemp("encoder") / "tiny"
+    text.prepare("tiny", [TEXT], folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A planted dataset of a few utterances: enough to run everything, not to learn from."""
+    folder: Path = tmp_path_factory.mktemp("data") / "small"
+    planted.write_planted(folder, {"train": 48, "valid": 20, "test": 20})
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def featured(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The small dataset with features."""
+    return with_features(small, tmp_path_factory.mktemp("features") / "small")
+
+
+@pytest.fixture(scope="session")
+def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A planted dataset with features, short vectors of words among them: enough to learn from in seconds."""
+    folder: Path = tmp_path_factory.mktemp("learnable")
+    planted.write_planted(folder / "data", {"train": 600, "valid": 100, "test": 300})
+    told = {word for words in planted.WORDS.values() for word in words}
+    word_vectors.write_table(
+        folder / "glove.txt", word_vectors.hashed({*told, *planted.FILLERS, *planted.EMOTIONS}, size=32)
+    )
+    words = extract.Wanted("glove", folder / "glove.txt")
+    return with_features(open_dataset(folder / "data"), folder / "features", t=words)
+
+
+def with_features(dataset: Dataset, out: Path, **wanted: extract.Wanted) -> Dataset:
+    """With sets that need no file, but for those that are named."""
+    usual = {modality: extract.Wanted(name) for modality, name in extract.DEFAULTS.items()}
+    extract.make_features(dataset, out, usual | wanted, quiet=True)
+    return features.attach(dataset, out)

@@ -1,0 +1,135 @@
+"""Cross-modal attention: the paper's equations by hand, its gradients, and what a trace records."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, let_through
+from mesm_model.nucleus import select
+from mesm_model.sparse.sites import Sites, narrow
+
+FRAMES, HEIGHT, WIDTH, CHANNELS, QUERY = 3, 4, 6, 5, 7
+OWNER = torch.tensor([0, 1, 1])
+
+
+@pytest.fixture
+def attend() -> CrossModalAttention:
+    torch.manual_seed(0)
+    return CrossModalAttention(CHANNELS, QUERY).double()
+
+
+def some_sites() -> Sites:
+    """A third of the places of each frame, at least one."""
+    mask = torch.rand(FRAMES, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) < 0.3
+    mask[:, 1, 2] = True
+    return Sites.from_mask(mask)
+
+
+def rows_of(sites: Sites) -> Tensor:
+    return torch.randn(len(sites.index), CHANNELS, generator=torch.Generator().manual_seed(2)).double()
+
+
+def query() -> Tensor:
+    return torch.randn(2, QUERY, generator=torch.Generator().manual_seed(3)).double()
+
+
+@pytest.mark.parametrize("sites", [Sites.all(FRAMES, HEIGHT, WIDTH), some_sites()], ids=["all sites", "some sites"])
+def test_attention_is_the_papers_softmax_over_the_active_sites_of_each_frame(
+    attend: CrossModalAttention, sites: Sites
+) -> None:
+    x, asked = rows_of(sites), query()
+    found = attend(x, sites, asked, OWNER)
+    expected = torch.zeros(FRAMES, HEIGHT * WIDTH, dtype=torch.float64)
+    for frame in range(FRAMES):
+        mine = sites.frame == frame
+        hidden = torch.tanh(
+            x[mine] @ attend.keys.weight.T + attend.keys.bias + attend.queries.weight @ asked[OWNER[frame]]
+        )
+        places = sites.index[mine] - frame * HEIGHT * WIDTH
+        expected[frame, places] = torch.softmax(hidden @ attend.scores.weight[0], 0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_frames_give_no_attention(attend: CrossModalAttention) -> None:
+    sites = Sites.all(0, HEIGHT, WIDTH)
+    assert attend(torch.zeros(0, CHANNELS).double(), sites, query(), OWNER[:0]).shape == (0, HEIGHT * WIDTH)
+
+
+def through(attend: CrossModalAttention, gradient: str, weigh: Tensor) -> tuple[Tensor, Sites, Sites, Tensor]:
+    """Some rows through attention and selection, and back: the rows let through, both sites, the input's gradient."""
+    sites = some_sites()
+    x = rows_of(sites).requires_grad_()
+    attention = attend(x, sites, query(), OWNER)
+    kept = select(sites, attention, 0.6)
+    out = let_through(narrow(x, sites, kept), attention, sites, kept, gradient)
+    attend.zero_grad()
+    (out * weigh[: len(out)]).sum().backward()
+    assert x.grad is not None
+    return out.detach(), sites, kept, x.grad
+
+
+WEIGH = torch.randn(FRAMES * HEIGHT * WIDTH, CHANNELS, generator=torch.Generator().manual_seed(4)).double()
+
+
+def test_only_gate_changes_what_comes_out_and_the_others_are_the_hard_mask_bit_for_bit(
+    attend: CrossModalAttention,
+) -> None:
+    out = {gradient: through(attend, gradient, WEIGH)[0] for gradient in GRADIENTS}
+    sites = some_sites()
+    kept = through(attend, "none", WEIGH)[2]
+    assert torch.equal(out["none"], narrow(rows_of(sites), sites, kept))
+    assert torch.equal(out["straight-through"], out["none"])
+    assert not torch.allclose(out["gate"], out["none"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_straight_through_is_bit_equal_in_low_precision_too(dtype: torch.dtype) -> None:
+    sites = Sites.all(2, 24, 24)
+    x = torch.randn(len(sites.index), CHANNELS).to(dtype)
+    attention = (torch.randn(2, 576) * 9).softmax(1).requires_grad_()
+    out = let_through(x, attention, sites, sites, "straight-through")
+    assert out.dtype == dtype
+    assert torch.equal(out, x)
+
+
+def test_gate_weighs_rows_by_attention_times_the_number_of_active_sites(attend: CrossModalAttention) -> None:
+    out, sites, kept, _ = through(attend, "gate", WEIGH)
+    attention = attend(rows_of(sites), sites, query(), OWNER)
+    rows = narrow(rows_of(sites), sites, kept)
+    for row, frame in enumerate(kept.frame.tolist()):
+        active = int((sites.frame == frame).sum())
+        torch.testing.assert_close(out[row], rows[row] * attention.flatten()[kept.index[row]] * active)
+
+
+def test_straight_through_learns_as_if_rows_had_been_weighted(attend: CrossModalAttention) -> None:
+    learned = {}
+    for gradient in ("straight-through", "gate"):
+        through(attend, gradient, WEIGH)
+        learned[gradient] = [parameter.grad.clone() for parameter in attend.parameters()]  # type: ignore[union-attr]
+    for one, other in zip(*learned.values(), strict=True):
+        assert one.abs().sum() > 0
+        torch.testing.assert_close(one, other)
+
+
+def test_without_a_gradient_the_attention_learns_nothing_as_in_the_published_code(attend: CrossModalAttention) -> None:
+    through(attend, "none", WEIGH)
+    assert [parameter.grad for parameter in attend.parameters()] == [None] * 4
+
+
+def test_a_trace_records_what_was_offered_kept_and_paired() -> None:
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
+    mask[0, 0, :3] = True  # a row of three
+    mask[1, 3, 3] = mask[1, 0, 0] = True  # two far apart
+    offered = Sites.all(2, 4, 4)
+    attention = torch.full((2, 16), 1 / 16, requires_grad=True)
+    trace = Trace()
+    trace.add("v", 2, attention, offered, Sites.from_mask(mask))
+    (level,) = trace.levels
+    assert (level.modality, level.level) == ("v", 2)
+    assert torch.equal(level.kept, mask)
+    assert level.offered.all()
+    assert level.attention.shape == (2, 4, 4)
+    assert not level.attention.requires_grad
+    by_convolution = F.conv2d(mask[:, None].float(), torch.ones(1, 1, 3, 3), padding=1)[:, 0] * mask
+    assert level.pairs.tolist() == by_convolution.sum((1, 2)).tolist() == [7, 2]

@@ -1,0 +1,115 @@
+"""A checkpoint comes back as it was saved, is written whole or not at all, and is refused where it does not belong."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mesm_data import planted
+from mesm_data.shards import Dataset, open_dataset
+from mesm_model import checkpoint as checkpoints
+from mesm_model.checkpoint import Checkpoint, CheckpointError, build_model, check_data, load, save
+from mesm_model.models import fe2e
+from tests.model.narrow import NARROW, batch
+
+
+def made_up(dataset: Dataset, encoder: str, run: Path) -> tuple[Checkpoint, Any]:
+    """A checkpoint in the folder `run`, of a model as it is drawn, and that model."""
+    shutil.copytree(encoder, run / "text")
+    config = fe2e.Config(**NARROW | {"text_encoder": "tiny"})
+    model = checkpoints.make_model("fe2e", config, run)
+    checkpoint = Checkpoint(
+        model="fe2e",
+        config=vars(config),
+        settings={"lr": 0.1},
+        data=checkpoints.about(dataset),
+        thresholds=[0.5, 0.25, 0.75],
+        scores={"f1": [0.5, None, 0.25]},
+        epoch=3,
+        made_with=checkpoints.made_with(),
+        weights=model.state_dict(),
+    )
+    save(run / "best.pt", checkpoint)
+    return checkpoint, model
+
+
+def test_what_was_saved_is_loaded_and_gives_the_same_logits(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, model = made_up(small, encoder, tmp_path / "run")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    loaded = load(moved)
+    assert {k: v for k, v in vars(loaded).items() if k != "weights"} == {
+        k: v for k, v in vars(saved).items() if k != "weights"
+    }
+    some = batch((2, 1, 4), (0, 2, 3))
+    assert torch.equal(build_model(loaded, moved)(some), model.eval()(some))
+    assert sorted(path.name for path in moved.iterdir()) == ["best.pt", "text"]
+
+
+@pytest.mark.parametrize("broken", ["cut", "text", "empty"])
+def test_a_file_that_is_no_whole_checkpoint_says_so(broken: str, small: Dataset, encoder: str, tmp_path: Path) -> None:
+    made_up(small, encoder, tmp_path / "run")
+    path = tmp_path / "run" / "best.pt"
+    path.write_bytes({"cut": path.read_bytes()[:5000], "text": b"hello world", "empty": b""}[broken])
+    with pytest.raises(CheckpointError, match=r"best.pt: not a whole checkpoint of mesm \("):
+        load(path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "was here",))
+
+    torch.save({"format": 1, "model": Evil()}, tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        load(tmp_path)
+    (tmp_path / "best.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        load(tmp_path)
+    assert not (tmp_path / "was here").exists()
+
+
+def test_nothing_where_a_run_should_be_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"best.pt: not found; expected the folder of a run of `mesm train`"):
+        load(tmp_path)
+
+
+def test_weights_of_other_sizes_or_a_lost_text_encoder_are_told(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = made_up(small, encoder, tmp_path / "run")
+    older = Checkpoint(**{**vars(saved), "config": {k: v for k, v in saved.config.items() if k != "positions"}})
+    with pytest.raises(CheckpointError, match="a fe2e of another version of mesm, differing in positions; train again"):
+        build_model(older, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "text")
+    with pytest.raises(CheckpointError, match="the text encoder of a run lies beside its checkpoint, keep both"):
+        build_model(saved, tmp_path / "run")
+
+
+def test_other_emotions_are_refused_naming_both(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = made_up(small, encoder, tmp_path / "run")
+    check_data(saved, small, tmp_path)
+    planted.write_pointer(tmp_path / "pointer", {"train": 2})
+    with pytest.raises(CheckpointError) as refused:
+        check_data(saved, open_dataset(tmp_path / "pointer"), Path("runs/mine"))
+    assert "runs/mine was trained for the emotions anger, happiness, sadness, surprise;" in str(refused.value)
+    assert str(refused.value).endswith("pointer has anger, happiness")
+
+
+def test_another_recipe_is_refused_naming_both_and_what_differs(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = made_up(small, encoder, tmp_path / "run")
+    index = small.index | {"recipe_digest": "f" * 64, "recipe": small.index["recipe"] | {"sample_rate": 44_100}}
+    with pytest.raises(CheckpointError) as refused:
+        check_data(saved, Dataset(Path("out/other"), index), Path("runs/mine"))
+    told = str(refused.value)
+    assert f"of recipe {small.index['recipe_digest'][:12]}" in told
+    assert "recipe ffffffffffff: sample_rate 16000 there, 44100 here." in told
+
+
+def test_a_run_remembers_what_it_was_made_with() -> None:
+    made_with = checkpoints.made_with()
+    assert made_with["torch"] == torch.__version__.split("+")[0] or torch.__version__.startswith(
+        made_with["torch"] or "-"
+    )
+    assert json.dumps(made_with)

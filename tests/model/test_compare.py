@@ -1,0 +1,231 @@
+"""Comparing runs: chances and intervals against what is known, and what is told of runs that do not go together."""
+
+import csv
+import io
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mesm_data.errors import DataError
+from mesm_data.shards import Dataset
+from mesm_model import compare as comparing
+from mesm_model import compare_tables as tables
+from mesm_model import paper
+from mesm_model.cli import main
+from mesm_model.compare import Comparison, compare, find_runs, holm, permutation_test
+from mesm_model.metrics import score
+from mesm_model.options import choose, with_values
+from mesm_model.ranks import Ranks, join
+from mesm_model.train import Machine, train
+
+IEMOCAP = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
+SMALL = ("epochs=1", "lr=0.003", "feed_forward=16")
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    with join("cpu") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def runs(featured: Dataset, ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two seeds, a single one of less, and a folder that is no run."""
+    folder = tmp_path_factory.mktemp("runs")
+    quick = choose(featured, "lf-trans", {}, SMALL)
+    for name, choice in (
+        ("all/seed-0", quick),
+        ("all/seed-1", with_values(quick, seed=1)),
+        ("sound_only", with_values(quick, modalities="a")),
+    ):
+        train(featured, "lf-trans", choice.config, choice.settings, folder / name, ranks, Machine(quiet=True))
+    (folder / "notes").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(runs: Path, ranks: Ranks) -> Comparison:
+    return compare([runs / "all", runs / "sound_only"], "test", ranks)
+
+
+# ---- chances
+
+
+def test_the_chance_is_that_of_all_exchanges_tried_one_by_one() -> None:
+    draw = np.random.default_rng(3)
+    labels = draw.integers(0, 2, (6, 2)).astype(bool)
+    first, second = (draw.integers(0, 2, (1, 6, 2)).astype(bool) for _ in range(2))
+
+    def difference(exchanged: tuple[int, ...]) -> float:
+        swap = np.array(exchanged, bool)[:, None]
+        sides = (np.where(swap, second[0], first[0]), np.where(swap, first[0], second[0]))
+        accuracies = [float((side == labels).mean()) for side in sides]
+        return accuracies[0] - accuracies[1]
+
+    differences = np.array([difference(one) for one in product((0, 1), repeat=6)])
+    exact = (np.abs(differences) >= abs(differences[0]) - 1e-9).mean()
+    told, chances = permutation_test(first, second, labels, draws=20_000)
+    assert told["acc"] == pytest.approx(differences[0])
+    assert chances["acc"] == pytest.approx(exact, abs=0.015)
+
+
+def test_differences_are_those_of_the_scores_averaged_over_seeds() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 2, (40, 3))
+    first, second = draw.random((2, 2, 40, 3))
+    told, _ = permutation_test(first > 0.5, second > 0.5, labels.astype(bool), draws=1)
+    for kind in comparing.TESTED:
+        one, other = (np.mean([score(p, labels, np.full(3, 0.5)).mean(kind) for p in side]) for side in (first, second))
+        assert told[kind] == pytest.approx(one - other)
+
+
+def test_alike_models_rarely_and_a_better_one_surely_differ() -> None:
+    draw = np.random.default_rng(1)
+    labels = draw.integers(0, 2, (200, 4)).astype(bool)
+
+    def decided(right: float) -> np.ndarray:
+        return np.where(draw.random((1, 200, 4)) < right, labels, ~labels)
+
+    alike = [permutation_test(decided(0.7), decided(0.7), labels, 200, seed)[1]["f1"] for seed in range(40)]
+    assert 0.3 < np.mean(alike) < 0.7
+    assert np.mean([chance < 0.05 for chance in alike]) <= 0.15
+    assert permutation_test(decided(0.8), decided(0.7), labels, 999)[1]["f1"] == 0.001
+    same = decided(0.7)
+    assert permutation_test(same, same, labels, 50)[1] == {"acc": 1.0, "wacc": 1.0, "f1": 1.0}
+
+
+def test_holm_multiplies_the_smallest_most_and_keeps_the_order() -> None:
+    assert holm([0.01, 0.04, 0.03]) == [0.03, 0.06, 0.06]
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+# ---- a comparison
+
+
+def test_rows_hold_means_over_seeds_and_what_a_model_costs(found: Comparison) -> None:
+    both, sound = found.entries
+    assert (both.name, both.model, both.modalities, sound.name, sound.modalities) == (
+        "all", "lf-trans", "tav", "sound_only", "a",
+    )  # fmt: skip
+    assert both.inputs == "features hash, bbe34, face35, not the paper's"
+    assert both.decided.shape == (2, 20, 4)
+    assert both.mean("f1") == np.mean([one.mean("f1") for one in both.scores])
+    assert (both.spread("f1") is None, sound.spread("f1") is None) == (False, True)
+    for entry in found.entries:
+        for kind, (low, high) in entry.intervals.items():
+            assert low <= entry.mean(kind) <= high
+    assert both.gflop > sound.gflop > 0
+    assert both.parameters > sound.parameters > 0
+    assert both.seconds > 0
+
+
+def test_the_rows_that_need_no_model_are_there_and_the_papers_only_for_its_own_data(found: Comparison) -> None:
+    assert list(found.others) == ["predict nothing", "majority"]
+    index = found.dataset.index | {"corpus": "iemocap", "split": "paper", "emotions": IEMOCAP}
+    theirs = replace(found, paper=paper.rows(replace(found.dataset, index=index), "test"))
+    assert re.search(r"^paper: LF-LSTM +71\.8 +- +49\.[45] +-$", tables.to_text(theirs), re.MULTILINE)
+    assert re.search(r"^paper: MulT,.*,0.569", tables.to_csv(theirs), re.MULTILINE)
+    assert "paper: FE2E" in tables.to_html(theirs)
+    assert "paper: FE2E & 84.5 & - & 58.8 & -" in tables.to_latex(theirs)
+
+
+def test_the_numbers_of_the_text_the_csv_and_the_latex_are_the_same(found: Comparison) -> None:
+    text, latex = tables.to_text(found), tables.to_latex(found)
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(tables.to_csv(found)))}
+    assert list(rows) == ["all", "sound_only", "predict nothing", "majority"]
+    for entry in found.entries:
+        f1 = f"{100 * entry.mean('f1'):.1f}"
+        assert float(rows[entry.name]["f1"]) == pytest.approx(entry.mean("f1"), abs=1e-5)
+        assert re.search(rf"^{entry.name} .*{f1}", text, re.MULTILINE)
+        assert rf"{entry.name} &".replace("_", r"\_") in latex
+        assert f1 in latex
+    assert (rows["all"]["f1_sd"] != "", rows["sound_only"]["f1_sd"] != "") == (True, False)
+    assert rows["majority"]["gflop"] == ""
+    assert re.search(r"^all - sound_only +[+-]\d", text, re.MULTILINE)
+
+
+def test_the_page_needs_nothing_else_and_is_well_formed(found: Comparison) -> None:
+    page = tables.to_html(found)
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
+    open_tags: list[str] = []
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: object) -> None:
+            if tag not in ("meta", "link"):
+                open_tags.append(tag)
+
+        def handle_startendtag(self, tag: str, attributes: object) -> None:
+            """Of the drawings."""
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Checker().feed(page)
+    assert open_tags == []
+    assert page.count("<svg") == 4
+    for entry in found.entries:
+        assert f"{100 * entry.mean('f1'):.1f}" in page
+
+
+def test_a_score_that_is_not_defined_is_a_dash(found: Comparison) -> None:
+    nothing = np.full(4, math.nan)
+    entry = replace(found.entries[1], scores=(replace(found.entries[1].scores[0], auc=nothing),))
+    assert re.search(r"^sound_only .* -  ", tables.to_text(replace(found, entries=(entry,), pairs=())), re.MULTILINE)
+
+
+# ---- the command
+
+
+def test_the_command_leaves_out_what_is_no_run_and_writes_every_form(runs: Path, tmp_path: Path) -> None:
+    arguments = ["compare", *map(str, sorted(runs.iterdir())), "--device", "cpu"]
+    for option in ("out", "csv", "latex"):
+        arguments += [f"--{option}", str(tmp_path / option)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "notes: no finished run, left out" in result.output
+    assert "sound_only" in result.output
+    assert (tmp_path / "out").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "csv").read_text().startswith("name,model")
+    assert (tmp_path / "latex").read_text().startswith(r"\begin{tabular}")
+
+
+def test_nothing_but_other_folders_is_told(runs: Path) -> None:
+    result = CliRunner().invoke(main, ["compare", str(runs / "notes")])
+    assert result.exit_code == 1
+    assert "notes: not the folder of a finished run; expected what `mesm train --out` was given" in result.output
+
+
+def test_a_run_that_is_not_finished_is_left_out(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "all", tmp_path / "all")
+    (tmp_path / "all" / "seed-1" / "scores.json").unlink()
+    assert find_runs([tmp_path / "all", runs / "all"]) == ([runs / "all"], [tmp_path / "all"])
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, ranks: Ranks) -> None:
+    names = comparing._names([Path("one/runs/mesm"), Path("two/runs/mesm"), Path("two/runs/fe2e")])
+    assert list(names.values()) == ["one/runs/mesm", "two/runs/mesm", "fe2e"]
+
+
+def test_runs_of_other_data_and_data_or_features_that_moved_are_told(
+    runs: Path, learnable: Dataset, ranks: Ranks, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="features of another dataset"):
+        compare([runs / "all"], "test", ranks, data=learnable.folder)
+    shutil.copytree(runs / "sound_only", tmp_path / "moved")
+    path = tmp_path / "moved" / "scores.json"
+    path.write_text(re.sub(r'"folder": "[^"]*"', '"folder": "/gone/features"', path.read_text()))
+    with pytest.raises(DataError, match=r"/gone/features: not found, the features of .*moved; give --features"):
+        compare([tmp_path / "moved"], "test", ranks)
+    path.write_text(re.sub(r'"data": "[^"]*"', '"data": "/gone/data"', path.read_text()))
+    with pytest.raises(DataError, match=r"/gone/data: not found, where .*moved was scored; give --data"):
+        compare([tmp_path / "moved"], "test", ranks)

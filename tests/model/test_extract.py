@@ -1,0 +1,140 @@
+"""Making features: every utterance has its own, interruptions cost nothing, nothing is learned from valid or test."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mesm_data import planted
+from mesm_data.errors import DataError
+from mesm_data.shards import Dataset, open_dataset
+from mesm_model import extract, features
+from mesm_model.cli import main
+from mesm_model.extract import NEEDED, Wanted, make_features, makers, read_utterances, read_wanted
+from mesm_model.word_vectors import hashed, write_table
+
+USUAL = {modality: Wanted(name) for modality, name in extract.DEFAULTS.items()}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A handful of utterances."""
+    folder = tmp_path_factory.mktemp("few") / "data"
+    planted.write_planted(folder, {"train": 12, "valid": 4, "test": 4})
+    return open_dataset(folder)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file by its name, byte for byte."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> None:
+    made = makers(featured)
+    for part in featured.splits:
+        stored = features.open_part(featured, part)
+        for n, (utterance, clip) in enumerate(read_utterances(featured, NEEDED["bbe34"] + NEEDED["face35"], part)):
+            for modality, ragged in stored.items():
+                assert np.array_equal(ragged.of(n), made[modality].rows(utterance, clip)), (utterance.id, modality)
+        assert all(len(ragged.counts) == n + 1 for ragged in stored.values())
+
+
+def test_after_an_interruption_at_any_shard_the_result_is_the_same(few: Dataset, tmp_path: Path) -> None:
+    make_features(few, tmp_path / "whole", USUAL, quiet=True)
+    whole = content(tmp_path / "whole")
+    for name in ("features.json", "text-hash/valid-00000-of-00001.parquet", "vision-face35/faces.npz"):
+        shutil.copytree(tmp_path / "whole", tmp_path / "again")
+        (tmp_path / "again" / "features.json").unlink()
+        (tmp_path / "again" / name).unlink(missing_ok=True)
+        (tmp_path / "again" / f"{name}.tmp").write_bytes(b"half of it")
+        make_features(few, tmp_path / "again", USUAL, quiet=True)
+        found = content(tmp_path / "again")
+        assert {name: found[name] for name in whole} == whole, name
+        shutil.rmtree(tmp_path / "again")
+
+
+def test_statistics_and_fits_come_from_the_training_part_alone(few: Dataset, tmp_path: Path) -> None:
+    """The same training part with another test part has the same of them."""
+    planted.write_planted(tmp_path / "other", {"train": 12, "valid": 1, "test": 9})
+    wanted = USUAL | {"t": Wanted("svd")}
+    made = {
+        name: make_features(dataset, tmp_path / name, wanted, quiet=True)
+        for name, dataset in (("few", few), ("more", open_dataset(tmp_path / "other")))
+    }
+    for modality in "tav":
+        for figure in ("mean", "deviation"):
+            assert made["few"]["sets"][modality][figure] == made["more"]["sets"][modality][figure]
+    for name in ("text-svd/words.txt", "vision-face35/faces.npz"):
+        assert (tmp_path / "few" / name).read_bytes() == (tmp_path / "more" / name).read_bytes()
+    training = features.open_part(features.attach(few, tmp_path / "few"), "train")
+    for modality, ragged in training.items():
+        np.testing.assert_allclose(made["few"]["sets"][modality]["mean"], ragged.rows.mean(0, dtype=float))
+
+
+def test_a_glove_file_is_cut_down_to_the_words_and_gives_the_emotions_their_vectors(
+    few: Dataset, tmp_path: Path
+) -> None:
+    told = [word for words in planted.WORDS.values() for word in words]
+    write_table(tmp_path / "glove.txt", hashed([*told, *few.emotions, *(f"other{n}" for n in range(50))], size=8))
+    result = CliRunner().invoke(
+        main, ["features", str(few.folder), "--out", str(tmp_path / "f"), "--glove", str(tmp_path / "glove.txt")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "vectors of glove.txt" in result.output
+    about = json.loads((tmp_path / "f" / "features.json").read_text())
+    assert (about["sets"]["t"]["name"], about["sets"]["t"]["size"]) == ("glove", 8)
+    assert 0 < about["sets"]["t"]["coverage"] < 1
+    assert len(about["emotions"]) == 4
+    words = {line.split()[0] for line in (tmp_path / "f" / "text-glove" / "words.txt").read_text().splitlines()}
+    assert words <= {*told, *few.emotions}
+    assert set(few.emotions) <= words
+
+
+def test_an_imported_set_names_how_many_utterances_it_lacks(few: Dataset, tmp_path: Path) -> None:
+    rows = [f"{n};{name};1.5;{n}" for n, name in enumerate(["planted-train-00000", "planted-train-00003", "stranger"])]
+    (tmp_path / "smile.csv").write_text("\n".join(["nothing;name;loud;high", *rows]) + "\n")
+    result = CliRunner().invoke(
+        main,
+        ["features", str(few.folder), "--out", str(tmp_path / "f"), "--audio", f"opensmile:{tmp_path / 'smile.csv'}"],
+    )
+    assert result.exit_code == 0, result.output
+    assert "18 utterances have none: the file does not name them" in result.output
+    rows_of = features.open_part(features.attach(few, tmp_path / "f"), "train")["a"]
+    assert rows_of.counts.tolist() == [1, 0, 0, 1, *[0] * 8]
+    assert rows_of.of(3).tolist() == [[1, 1.5, 1]]
+
+
+@pytest.mark.parametrize(
+    ("modality", "text", "message"),
+    [
+        ("a", "mfcc", "audio 'mfcc': expected one of bbe34, disvoice, opensmile, pickle"),
+        ("v", "openface", "vision 'openface': expected openface:PATH"),
+        ("t", "hash:words.txt", "text 'hash:words.txt': hash is computed, from no file"),
+        ("v", "openface:/no/such", "vision 'openface:/no/such': /no/such not found"),
+    ],
+)
+def test_what_there_is_not_is_told(modality: str, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_wanted(modality, text)
+
+
+def test_a_folder_of_other_features_or_of_something_else_is_refused(
+    few: Dataset, featured: Dataset, tmp_path: Path
+) -> None:
+    folder = Path(featured.index["features"]["folder"])
+    with pytest.raises(DataError, match=r"plan.json: text is hash here, now asked for svd; give another --out"):
+        make_features(featured, folder, USUAL | {"t": Wanted("svd")}, quiet=True)
+    with pytest.raises(DataError, match=r"plan.json: features of another dataset"):
+        make_features(few, folder, USUAL, quiet=True)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="not empty and no features of this program; give another --out"):
+        make_features(few, tmp_path, USUAL, quiet=True)
+
+
+def test_a_glove_file_without_any_of_the_words_is_told(few: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "glove.txt").write_text("zebra 0.1 0.2\nlion 0.3 0.4\n")
+    with pytest.raises(DataError, match=r"glove.txt has a vector for none of its words; take another --text"):
+        make_features(few, tmp_path / "f", USUAL | {"t": Wanted("glove", tmp_path / "glove.txt")}, quiet=True)

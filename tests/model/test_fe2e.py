@@ -1,0 +1,147 @@
+"""FE2E: shapes and sizes of the paper, independence of utterances, gradients, odd batches."""
+
+import itertools
+
+import pytest
+import torch
+
+from mesm_data.errors import DataError
+from mesm_model import models
+from mesm_model.batch import collate
+from tests.model.narrow import EMOTIONS, batch, build, example
+
+ALL_MODALITIES = ["".join(chosen) for size in (1, 2, 3) for chosen in itertools.combinations("tav", size)]
+
+
+def test_its_parts_have_the_published_numbers_of_parameters(encoder: str) -> None:
+    with torch.device("meta"):
+        branches = models.load("fe2e").Model(models.load("fe2e").Config(modalities="av")).frames
+    sizes = {
+        (modality, part): sum(parameter.numel() for parameter in module.parameters())
+        for modality, branch in branches.items()
+        for part, module in branch.named_children()
+    }
+    assert sizes["v", "front"] + sizes["v", "blocks"] == 4_803_456
+    assert sizes["a", "front"] + sizes["a", "blocks"] == 4_800_256
+    assert sizes["v", "vectors"] == 4_785_216
+    assert sizes["a", "vectors"] == 8_455_232
+    assert sizes["v", "transformer"] == sizes["a", "transformer"] == 1_124_608 + 64
+    assert sizes["v", "head"] == 64 * 6 + 6
+
+
+@pytest.mark.parametrize("modalities", ALL_MODALITIES)
+def test_only_the_branches_named_are_built_and_logits_have_one_column_an_emotion(modalities: str, encoder: str) -> None:
+    model = build("fe2e", encoder, modalities=modalities)
+    assert ("t" in modalities) == (model.text is not None)
+    assert set(model.frames) == set(modalities) - {"t"}
+    assert model(batch((2, 1, 4), (1, 3, 6))).shape == (2, EMOTIONS)
+
+
+def test_utterances_do_not_influence_each_other(encoder: str) -> None:
+    model = build("fe2e", encoder).eval()
+    sizes = [(2, 1, 4), (0, 3, 9), (5, 0, 3), (1, 2, 6)]
+    examples = [example(seed, *size) for seed, size in enumerate(sizes)]
+    together = model(collate(examples))
+    alone = torch.cat([model(collate([one])) for one in examples])
+    turned = model(collate(examples[::-1])).flip(0)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together, turned, atol=1e-5, rtol=1e-4)
+
+
+def test_every_parameter_gets_a_gradient(encoder: str) -> None:
+    model = build("fe2e", encoder).eval()  # in training a bias before a batch norm has no gradient but rounding
+    model(batch((2, 3, 5), (3, 1, 4))).square().sum().backward()
+    assert unmoved(model) == []
+
+
+def test_in_training_no_parameter_is_left_out(encoder: str) -> None:
+    model = build("fe2e", encoder).train()
+    model(batch((2, 3, 5), (3, 1, 4))).square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_batch_without_any_frame_still_gives_finite_logits_and_gradients(mode: str, encoder: str) -> None:
+    model = build("fe2e", encoder).train(mode == "train")
+    logits = model(batch((0, 0, 4), (0, 0, 5)))
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert all(buffer.isfinite().all() for buffer in model.buffers())
+
+
+def test_one_face_is_enough_to_train_on(encoder: str) -> None:
+    assert build("fe2e", encoder).train()(batch((1, 1, 3))).isfinite().all()
+
+
+def test_the_same_seed_gives_the_same_logits_and_gradients_bit_for_bit(encoder: str) -> None:
+    runs = []
+    for _ in range(2):
+        model = build("fe2e", encoder, seed=3).train()
+        logits = model(batch((2, 3, 5), (1, 0, 4)))
+        logits.sum().backward()
+        runs.append([logits, *(parameter.grad for parameter in model.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+def test_bfloat16_autocast_works_and_leaves_the_logits_in_single_precision(encoder: str) -> None:
+    model = build("fe2e", encoder).eval()
+    stacked = batch((2, 3, 5), (3, 0, 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = model(stacked)
+    low.sum().backward()
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, model(stacked), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["fe2e", "mesm"])
+def test_weights_may_be_laid_out_channels_last(name: str, encoder: str) -> None:
+    model, stacked = build(name, encoder).eval(), batch((2, 3, 5))
+    before = model(stacked)
+    torch.testing.assert_close(model.to(memory_format=torch.channels_last)(stacked), before)
+
+
+def test_models_are_found_by_their_file_names() -> None:
+    assert {"fe2e", "mesm"} <= set(models.names())
+    with pytest.raises(DataError, match=r"model 'fe2': expected one of .*fe2e, .*mesm"):
+        models.load("fe2")
+
+
+def test_settings_are_read_by_the_type_of_their_field() -> None:
+    config = models.load("fe2e").Config()
+    changed = models.apply_settings(config, ["width=8", "dropout=0.5", "positions=False", "modalities=ta"])
+    assert (changed.width, changed.dropout, changed.positions, changed.modalities) == (8, 0.5, False, "ta")
+    assert models.apply_settings(config, []) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "positons=false",
+            "setting 'positons=false': expected name=value with one of emotions (int, 6), modalities (str",
+        ),
+        ("width", "setting 'width': expected name=value"),
+        ("width=many", "setting 'width=many': found 'many', expected a whole number"),
+        ("width=0", "setting width: found 0, expected more than 0"),
+        ("positions=maybe", "setting 'positions=maybe': found 'maybe', expected true or false"),
+        ("dropout=high", "setting 'dropout=high': found 'high', expected a number"),
+        ("dropout=nan", "setting dropout: found nan, expected 0 or more and less than 1"),
+        ("heads=5", "setting d: found 64, expected a multiple of heads, 5"),
+        (
+            "modalities=x",
+            "setting modalities: found 'x', expected one or more of t (text), a (audio), v (vision), each once",
+        ),
+        ("modalities=tt", "setting modalities: found 'tt'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_told_in_one_line(setting: str, message: str) -> None:
+    with pytest.raises(DataError) as refused:
+        models.apply_settings(models.load("fe2e").Config(), [setting])
+    assert str(refused.value).startswith(message)
+
+
+def unmoved(model: torch.nn.Module) -> list[str]:
+    """The parameters without a gradient to speak of, but for ALBERT's key bias: the softmax cancels it."""
+    named = [(name, p) for name, p in model.named_parameters() if not name.endswith("attention.key.bias")]
+    return [name for name, p in named if p.grad is None or p.grad.abs().max() < 1e-8]

@@ -1,0 +1,212 @@
+"""Imported features: each format as its program writes it, joined by id or time; what is told of what does not fit."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mesm_data.errors import CorpusError, DataError
+from mesm_data.utterance import Source, Utterance
+from mesm_model import feature_tables
+from mesm_model.feature_tables import FACET_EMOTIONS, read_disvoice, read_openface, read_opensmile, read_pickled
+
+AUS = [1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45]
+OPENFACE = ["frame", "face_id", "timestamp", "confidence", "success", "pose_Rx", *(f"AU{n:02d}_r" for n in AUS)]
+OPENFACE += [f"AU{n:02d}_c" for n in sorted([*AUS, 28])]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    feature_tables._read_sheet.cache_clear()
+
+
+def utterance(name: str = "video_3", start: float = 0.0, end: float = 1.0) -> Utterance:
+    return Utterance(name, Source(""), start, end, "", (), (), "", name.rpartition("_")[0])
+
+
+def write(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]], mark: str = ",") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(mark.join(map(str, row)) for row in [heading, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def openface_row(time: float, sure: float = 0.9, success: int = 1, value: float = 1.0) -> list[float]:
+    return [1, 0, time, sure, success, 0.1, *([value] * 35)]
+
+
+# ---- OpenFace
+
+
+def test_openface_gives_its_35_action_units_of_an_utterances_own_file(tmp_path: Path) -> None:
+    heading = [OPENFACE[0], *(f" {name}" for name in OPENFACE[1:])]  # OpenFace writes a space behind each comma
+    write(tmp_path / "csv" / "video_3.csv", heading, [openface_row(0.0, value=0.5), openface_row(0.03, value=2.5)])
+    table = read_openface(tmp_path)
+    assert table.size == 35
+    assert table.find(utterance()).tolist() == [[0.5] * 35, [2.5] * 35]  # type: ignore[union-attr]
+    assert table.find(utterance("other_1")) is None
+
+
+def test_a_file_of_the_whole_video_is_cut_by_time(tmp_path: Path) -> None:
+    write(tmp_path / "video.csv", OPENFACE, [openface_row(t / 10, value=t) for t in range(30)])
+    found = read_openface(tmp_path).find(utterance(start=1.0, end=1.5))
+    assert found is not None
+    assert found[:, 0].tolist() == [10, 11, 12, 13, 14]
+
+
+def test_of_several_faces_the_surest_counts_and_none_where_openface_failed(tmp_path: Path) -> None:
+    rows = [
+        *(openface_row(0.0, sure=sure, value=value) for sure, value in ((0.5, 1), (0.8, 2), (0.7, 3))),
+        openface_row(0.1, success=0, value=4),
+    ]
+    write(tmp_path / "video_3.csv", OPENFACE, rows)
+    found = read_openface(tmp_path).find(utterance())
+    assert found is not None
+    assert found[:, 0].tolist() == [2]
+
+
+def test_a_file_without_the_35_units_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "video_3.csv", OPENFACE[:-1], [])
+    with pytest.raises(DataError, match=r"video_3.csv:1: found 34 columns of action units, expected 35, AU01_r"):
+        _ = read_openface(tmp_path).size
+
+
+# ---- openSMILE and DisVoice
+
+
+def test_opensmiles_program_writes_semicolons_and_names_the_columns(tmp_path: Path) -> None:
+    heading = ["name", "frameTime", "Loudness_sma3", "F0_sma3"]
+    write(tmp_path / "video_3.csv", heading, [["'unknown'", 0.0, 0.5, 120], ["'unknown'", 0.01, 0.6, 121]], ";")
+    table = read_opensmile(tmp_path)
+    assert (table.size, table.what) == (2, "openSMILE, 2 columns")
+    assert table.find(utterance()).tolist() == [[0.5, 120], [pytest.approx(0.6), 121]]  # type: ignore[union-attr]
+
+
+def test_one_file_of_opensmiles_package_holds_all_utterances(tmp_path: Path) -> None:
+    heading = ["file", "start", "end", "Loudness_sma3", "F0_sma3"]
+    rows = [["wav/video_3.wav", "0 days 00:00:00", "0 days", 1, 2], ["wav/video_4.wav", "0 days", "0 days", 3, 4]]
+    path = write(
+        tmp_path / "all.csv", heading, [[x if x != "0 days" else "0 days 00:00:00.01" for x in r] for r in rows]
+    )
+    table = read_opensmile(path)
+    assert table.find(utterance("video_4")).tolist() == [[3, 4]]  # type: ignore[union-attr]
+    assert table.find(utterance("video_5")) is None
+
+
+def test_of_all_that_disvoice_has_the_papers_142_are_taken(tmp_path: Path) -> None:
+    write(tmp_path / "video_3.csv", ["", *(f"c{n}" for n in range(763))], [[0, *range(763)]])
+    table = read_disvoice(tmp_path)
+    assert table.size == 142
+    found = table.find(utterance())
+    assert found is not None
+    assert found[0, [0, 33, 34, 141]].tolist() == [0, 33, 655, 762]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name;x\na;1\nb;two\n", "video_3.csv:3: could not convert string to float: 'two'; expected a number"),
+        ("name;x\na;1\nb\n", "video_3.csv:3: found 1 columns, expected 2 as in the heading"),
+        ("", "video_3.csv:1: found columns .*expected a heading with names of features"),
+        ("name;frameTime\n", "video_3.csv:1: found columns name, frameTime; expected a heading"),
+        ("frameTime;x\nnoon;1\n", "video_3.csv:2: found time 'noon', expected seconds"),
+        (b"\xff\xfe\x00\x01", "video_3.csv: .*expected a csv file"),
+    ],
+)
+def test_a_table_that_does_not_read_is_told_by_file_and_line(
+    content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "video_3.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        read_opensmile(tmp_path).find(utterance())
+
+
+def test_a_folder_or_a_file_that_does_not_say_whose_its_rows_are_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found no csv file, expected one for each utterance"):
+        read_opensmile(tmp_path)
+    path = write(tmp_path / "all.csv", ["x", "y"], [[1, 2]])
+    with pytest.raises(DataError, match="found no column name or file or id or filename that says whose a row is"):
+        read_opensmile(path).find(utterance())
+    write(tmp_path / "video.csv", ["x", "y"], [[1, 2]])
+    with pytest.raises(DataError, match=r"video.csv: named by a dialogue or video, but without a column timestamp"):
+        read_opensmile(tmp_path).find(utterance())
+
+
+def test_files_of_different_columns_or_of_one_name_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "video_1.csv", ["x", "y"], [[1, 2]])
+    write(tmp_path / "a" / "video_3.csv", ["x"], [[1]])
+    with pytest.raises(DataError, match=r"video_3.csv: found 1 columns of features, expected 2 as in the others"):
+        read_opensmile(tmp_path).find(utterance())
+    write(tmp_path / "b" / "video_3.csv", ["x"], [[1]])
+    with pytest.raises(DataError, match=r"b/video_3.csv: named as .*a/video_3.csv; expected one file of each name"):
+        read_opensmile(tmp_path)
+
+
+# ---- pickles
+
+
+def mmsa(folder: Path, ids: Any, vision: np.ndarray, **more: Any) -> Path:
+    path = folder / "unaligned_50.pkl"
+    part = {"id": ids, "text": np.ones((len(vision), 4, 3)), "vision": vision, **more}
+    path.write_bytes(pickle.dumps({"train": part, "valid": part, "test": part}))
+    return path
+
+
+def test_mmsas_rows_are_found_by_video_and_clip_without_their_padding(tmp_path: Path) -> None:
+    vision = np.zeros((2, 5, 3), np.float32)
+    vision[0, :3] = [[1, 1, 1], [0, 0, 0], [2, 2, 2]]
+    table = read_pickled(mmsa(tmp_path, ["video$_$3", "video$_$4"], vision), "v")
+    assert (table.size, table.what, table.warnings) == (3, "vision of unaligned_50.pkl", ())
+    assert table.find(utterance()).tolist() == [[1, 1, 1], [0, 0, 0], [2, 2, 2]]  # type: ignore[union-attr]
+    assert table.find(utterance("video_4")).shape == (0, 3)  # type: ignore[union-attr]
+    assert table.find(utterance("video_5")) is None
+
+
+def test_mults_rows_are_found_by_video_and_time(tmp_path: Path) -> None:
+    vision = np.arange(2 * 4 * 3, dtype=np.float32).reshape(2, 4, 3) + 1
+    ids = np.array([[b"video", b"0.0", b"1.2"], [b"video", b"7.52", b"9.0"]])
+    table = read_pickled(mmsa(tmp_path, ids, vision), "v")
+    assert np.array_equal(table.find(utterance("video_9", start=7.5, end=9.0)), vision[1])  # type: ignore[arg-type]
+    assert table.find(utterance("video_9", start=3.0, end=4.0)) is None
+
+
+def test_facets_predicted_emotions_are_named_in_a_warning(tmp_path: Path) -> None:
+    (warning,) = read_pickled(mmsa(tmp_path, ["video$_$3"], np.ones((1, 2, 35))), "v").warnings
+    assert "another model's answer" in warning
+    assert all(name in warning for name in FACET_EMOTIONS)
+    assert read_pickled(mmsa(tmp_path, ["video$_$3"], np.ones((1, 2, 35))), "t").warnings == ()
+
+
+def test_infinite_numbers_become_zero_with_a_warning(tmp_path: Path) -> None:
+    vision = np.ones((1, 2, 3))
+    vision[0, 1, 2] = -np.inf
+    table = read_pickled(mmsa(tmp_path, ["video$_$3"], vision), "v")
+    assert table.find(utterance()).tolist() == [[1, 1, 1], [1, 1, 0]]  # type: ignore[union-attr]
+    assert "3 numbers are infinite or none" in table.warnings[0]  # one in each part
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": {"id": ["a"], "text": np.ones((1, 2, 3))}}, "found no vision in its parts, expected train, valid"),
+        ([1, 2], "found no vision in its parts"),
+        ({"train": {"vision": np.ones((1, 2, 3))}}, "its rows have no id.*MulT's IEMOCAP is such a file"),
+        (
+            {"train": {"id": ["a"], "vision": np.ones((1, 3))}},
+            r"found vision of shape \[1, 3\], expected utterances, steps",
+        ),
+        ({"train": {"id": [7], "vision": np.ones((1, 2, 3))}}, r"found id '7', expected video\$_\$clip"),
+    ],
+)
+def test_a_pickle_of_something_else_is_told(content: Any, message: str, tmp_path: Path) -> None:
+    (tmp_path / "some.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read_pickled(tmp_path / "some.pkl", "v")
+
+
+def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "some.pkl").write_bytes(pickle.dumps({"train": Path.touch}))
+    with pytest.raises(CorpusError, match="it asks for"):
+        read_pickled(tmp_path / "some.pkl", "v")

@@ -1,0 +1,117 @@
+"""Features beside a dataset: attached only where they belong, read as they were written, and which model reads them."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mesm_data.errors import DataError
+from mesm_data.shards import Dataset
+from mesm_model import features
+from mesm_model.checkpoint import about
+from mesm_model.loader import PAIR_MB, ROW_MB, open_part, read
+from mesm_model.models import emoembs, fe2e, lf_lstm
+from mesm_model.options import choose
+
+
+@pytest.fixture
+def own(featured: Dataset, tmp_path: Path) -> Path:
+    """A copy of the features to do harm to."""
+    return Path(shutil.copytree(featured.index["features"]["folder"], tmp_path / "own"))
+
+
+def test_a_batch_holds_the_features_in_place_of_tokens_faces_and_mels(featured: Dataset) -> None:
+    stored, part = features.open_part(featured, "valid"), open_part(featured, "valid", None)
+    (batch,) = read(part, [[3, 0]])
+    assert (len(batch.tokens), len(batch.faces), len(batch.mels)) == (0, 0, 0)
+    for modality, (rows, counts) in batch.features.items():
+        assert np.array_equal(rows, np.concatenate([stored[modality].of(3), stored[modality].of(0)]))
+        assert counts.tolist() == [len(stored[modality].of(n)) for n in (3, 0)]
+    assert [batch.ids[0], batch.ids[1]] == [part.ids[3], part.ids[0]]
+
+
+def test_a_part_goes_to_another_process_with_its_features(featured: Dataset) -> None:
+    part = open_part(featured, "valid", None)
+    there = pickle.loads(pickle.dumps(part))
+    for modality, rows in part[2].features.items():
+        assert torch.equal(there[2].features[modality], rows)
+
+
+def test_the_cost_of_an_utterance_counts_its_rows(featured: Dataset) -> None:
+    part = open_part(featured, "valid", None)
+    for n in range(len(part)):
+        counts = [len(rows) for rows in part[n].features.values()]
+        assert part.megabytes[n] == pytest.approx(ROW_MB * sum(counts) + PAIR_MB * max(counts) ** 2)
+
+
+def test_a_model_gets_what_it_takes(small: Dataset, featured: Dataset) -> None:
+    assert features.suited(featured, "lf-lstm", lf_lstm.Config) is featured
+    assert features.attached(features.suited(featured, "fe2e", fe2e.Config)) is None
+    with pytest.raises(
+        DataError, match=r"lf-lstm takes fixed features; make them with `mesm features .*then give --feat"
+    ):
+        choose(small, "lf-lstm")
+
+
+def test_the_sizes_of_the_features_become_settings_of_the_model(featured: Dataset, learnable: Dataset) -> None:
+    config = choose(featured, "lf-lstm").config
+    assert (config.text_size, config.audio_size, config.vision_size, config.emotions) == (300, 34, 35, 4)
+    assert choose(featured, "emoembs").config.learned_emotions
+    assert choose(learnable, "emoembs").config == emoembs.Config(
+        emotions=4, text_size=32, audio_size=34, vision_size=35, layers=1, dropout=0.0, learned_emotions=False
+    )
+
+
+def test_a_run_remembers_the_names_and_the_digest_of_its_features(small: Dataset, featured: Dataset) -> None:
+    digest = featured.index["features"]["digest"]
+    assert about(featured)["features"] == {"digest": digest, "names": "hash, bbe34, face35"}
+    assert about(small)["features"] is None
+
+
+def test_sets_that_stand_in_for_the_papers_are_named(featured: Dataset, learnable: Dataset) -> None:
+    told = [features.described(dataset.index["features"], m) for dataset in (featured, learnable) for m in ("tav", "t")]
+    assert told == [
+        "features hash, bbe34, face35, not the paper's",
+        "features hash, not the paper's",
+        "features glove, bbe34, face35; not the paper's: bbe34, face35",
+        "features glove",
+    ]
+
+
+def test_features_of_another_dataset_are_refused(learnable: Dataset, own: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"own: features of another dataset \(content .{12}, .* has .{12}\); run `mesm feat"
+    ):
+        features.attach(learnable, own)
+
+
+def test_a_folder_that_is_not_finished_is_told(small: Dataset, own: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"features.json: not found, expected a folder made by `mesm features`$"):
+        features.attach(small, tmp_path)
+    (own / "features.json").unlink()
+    with pytest.raises(DataError, match="they were begun here: run it again to finish them"):
+        features.attach(small, own)
+
+
+def test_a_file_that_was_changed_or_lost_is_told(small: Dataset, own: Path) -> None:
+    path = own / "audio-bbe34" / "valid-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: changed or cut short; delete the folder .*own"):
+        features.open_part(features.attach(small, own), "valid")
+    path.unlink()
+    with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: not found; delete the folder"):
+        features.open_part(features.attach(small, own), "valid")
+    features.open_part(features.attach(small, own), "train")  # is whole
+
+
+def test_where_a_runs_features_are_is_read_from_its_scores(tmp_path: Path) -> None:
+    assert features.features_of(tmp_path) is None
+    for name, found in (("one", {"words": "", "folder": "features"}), ("many/seed-0", {"words": "", "folder": "f"})):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "scores.json").write_text(json.dumps({"parts": {"test": {"features": found}}}))
+    assert features.features_of(tmp_path / "one") == Path("features")
+    assert features.features_of(tmp_path / "many") == Path("f")

@@ -1,0 +1,112 @@
+"""Counts held against torch's own counter and the known figures of the paper's sizes."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mesm_model import flops
+from mesm_model.attention import CrossModalAttention, Trace
+from mesm_model.batch import FRAMES
+from mesm_model.flops import Count, Work
+from mesm_model.sparse.sites import Sites
+from tests.model.narrow import batch, build
+
+
+def test_a_face_and_a_chunk_cost_what_is_known() -> None:
+    face, chunk = (
+        sum(part[0] for part in (flops.low_level(modality, 64), flops.dense_blocks(modality, 64))) for modality in "va"
+    )
+    assert face / 1e9 == pytest.approx(0.4782, abs=5e-5)
+    assert chunk / 1e9 == pytest.approx(0.8370, abs=5e-5)
+    assert flops.low_level("v", 64)[0] / face == pytest.approx(0.201, abs=5e-4)
+    assert flops.low_level("a", 64)[0] / chunk == pytest.approx(0.188, abs=5e-4)
+
+
+def test_albert_costs_what_is_known() -> None:
+    class Albert:
+        hidden_size, num_hidden_layers, intermediate_size, embedding_size = 768, 12, 3072, 128
+
+    found = [flops.text_encoder(torch.tensor([length]), Albert) / 1e9 for length in (14, 50, 100, 300)]
+    assert found == pytest.approx([1.19, 4.30, 8.69, 27.17], abs=0.005)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_products_inside_a_frame_are_those_with_a_border_of_ones_that_is_not_counted(size: int) -> None:
+    ones, kernel = torch.ones(1, 1, 7, 9), torch.ones(1, 1, size, size)
+    inside = torch.nn.functional.conv2d(ones, kernel, padding=size // 2).sum()
+    assert flops.convolution(7, 9, 2, 3, size) == (7 * 9 * size**2 * 6, int(inside) * 6)
+
+
+def test_fe2e_is_counted_as_torch_counts_it(encoder: str) -> None:
+    model, stacked = build("fe2e", encoder), batch((2, 3, 5))
+    with FlopCounterMode(display=False) as counter:
+        model(stacked)
+    assert sum(work.macs for work in model.macs(stacked)) == counter.get_total_flops() / 2
+
+
+def test_padding_of_shorter_utterances_is_not_counted(encoder: str) -> None:
+    model = build("fe2e", encoder)
+    together = flops.count(model, [batch((2, 1, 4), (5, 3, 9))])
+    apart = flops.count(model, [batch((2, 1, 4)), batch((5, 3, 9))])
+    assert together == apart
+
+
+def test_at_p_1_mesm_has_the_products_of_fe2e_inside_its_frames_plus_the_attention(encoder: str) -> None:
+    stacked = [batch((2, 3, 5), (1, 0, 4))]
+    dense = flops.count(build("fe2e", encoder), stacked)
+    sparse = flops.count(build("mesm", encoder, top_p=1.0), stacked)
+    for stage in set(flops.STAGES) - {"attention"}:
+        assert sparse.macs(stages=[stage], inside=True) == dense.macs(stages=[stage], inside=True), stage
+    assert sparse.macs(stages=["attention"]) > 0 == dense.macs(stages=["attention"])
+
+
+def test_sparse_convolutions_are_counted_by_the_pairs_of_the_trace(encoder: str) -> None:
+    model, stacked, trace = build("mesm", encoder, top_p=0.5).eval(), batch((2, 1, 5)), Trace()
+    model(stacked, trace)
+    width = model.config.width
+    for modality in FRAMES:
+        by_hand = sum(
+            int(level.pairs.sum()) * (2 * width**2 + 4 * width**2) * 4 ** (level.level - 1)
+            for level in trace.levels
+            if level.modality == modality
+        )
+        assert flops.count(model, [stacked]).macs(modality, ["convolution"]) == by_hand
+
+
+def test_attention_is_counted_as_torch_counts_it(encoder: str) -> None:
+    level = build("mesm", encoder, top_p=1.0).frames["v"].levels[0]
+    with FlopCounterMode(display=False) as counter:
+        level.attention(torch.zeros(2 * 576, 4), Sites.all(2, 24, 24), torch.zeros(1, 128), torch.tensor([0, 0]))
+    assert flops.attention(sites=2 * 576, utterances=1, channels=4, query=128) == counter.get_total_flops() / 2
+
+
+def test_counting_leaves_the_model_as_it_was_but_for_its_mode(encoder: str) -> None:
+    model = build("mesm", encoder, top_p=0.5).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    flops.count(model, [batch((2, 1, 5))])
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_table_gives_shares_beside_the_papers() -> None:
+    counts = {
+        name: Count(
+            2, {"v": 4, "a": 0}, (Work("v", "convolution", macs, macs - 100), Work.exact("v", "flatten", 500)), p
+        )
+        for name, macs, p in (("fe2e", 2_000_000_000, None), ("mesm", 1_000_000_000, 0.7))
+    }
+    lines = flops.table(counts, "fe2e").splitlines()
+    assert lines[1].split() == ["convolution", "0.5000", "0.0000", "1.0000", "1.0000", "2.0000"]
+    shares = next(line for line in lines if line.startswith("mesm") and "GMAC" not in line)
+    assert shares.split() == ["mesm", "0.500", "0.500", "0.500", "0.500", "0.60"]
+    assert "8.65" in lines[-3]
+
+
+def test_the_paper_ratios_are_those_of_its_tables() -> None:
+    assert flops.PAPER[0.7] / flops.PAPER_FE2E == pytest.approx(0.60, abs=0.005)
+    assert flops.PAPER[0.5] / flops.PAPER_FE2E == pytest.approx(0.50, abs=0.005)
+
+
+def test_the_paper_sizes_of_the_attention_differ_from_the_published_only_by_the_bias_that_does_nothing() -> None:
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in CrossModalAttention(c, 768).parameters()) for c in (64, 128, 256)]
+    assert sizes == [53_377 - 1, 114_945 - 1, 262_657 - 1]

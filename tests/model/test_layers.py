@@ -1,0 +1,82 @@
+"""The shared layers: shapes, masks, positions, and a front that can be recomputed."""
+
+import copy
+
+import pytest
+import torch
+
+from mesm_model.layers import Front, Fusion, UtteranceTransformer, sinusoids
+
+
+def transformer(positions: bool = True) -> UtteranceTransformer:
+    torch.manual_seed(0)
+    return UtteranceTransformer(d=8, layers=2, heads=2, feed_forward=16, dropout=0.0, positions=positions).double()
+
+
+def test_the_front_halves_the_frames_and_normalises_faces_by_the_published_figures() -> None:
+    front = Front("v", width=4).eval()
+    faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    by_hand = (faces.float() - torch.tensor([159.0, 111, 102]).view(3, 1, 1)) / torch.tensor([37.0, 33, 32]).view(
+        3, 1, 1
+    )
+    assert front(faces).shape == (2, 4, 24, 24)
+    torch.testing.assert_close(front(faces), front.layers(by_hand))
+
+
+def test_silence_and_speech_are_of_the_size_of_one_after_normalisation() -> None:
+    front = Front("a", width=4)
+    seen: list[torch.Tensor] = []
+    front.layers = torch.nn.Sequential(torch.nn.Identity())
+    seen.append(front(torch.tensor([-13.8, -8.0, 2.0]).half().view(3, 1, 1, 1)))
+    torch.testing.assert_close(seen[0].flatten(), torch.tensor([-1.16, 0.0, 2.0]), atol=1e-3, rtol=0)
+
+
+def test_recomputing_the_front_changes_neither_gradients_nor_running_statistics() -> None:
+    kept = Front("v", width=4)
+    recomputed = copy.deepcopy(kept)
+    recomputed.recompute = True
+    faces = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8)
+    for front in (kept, recomputed):
+        front(faces).square().sum().backward()
+    for one, other in zip(kept.parameters(), recomputed.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)  # type: ignore[arg-type]
+    for name, buffer in kept.named_buffers():
+        assert torch.equal(buffer, recomputed.get_buffer(name)), name
+    assert recomputed.layers[1].num_batches_tracked == 1
+
+
+def test_the_transformer_gives_each_utterance_what_it_would_alone() -> None:
+    encoder = transformer()
+    rows = torch.randn(6, 8, dtype=torch.float64)
+    together = encoder(rows, torch.tensor([1, 0, 5]))
+    alone = [encoder(own, torch.tensor([len(own)])) for own in rows.split([1, 0, 5])]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_an_utterance_without_frames_sees_only_its_cls() -> None:
+    encoder = transformer(positions=False)
+    state = encoder(torch.randn(2, 8, dtype=torch.float64), torch.tensor([0, 2]))
+    torch.testing.assert_close(state[:1], encoder.encoder(encoder.cls[None])[0])
+
+
+@pytest.mark.parametrize(("positions", "same"), [(True, False), (False, True)])
+def test_the_order_of_frames_counts_only_with_positions(positions: bool, same: bool) -> None:
+    encoder = transformer(positions)
+    rows = torch.randn(4, 8, dtype=torch.float64)
+    forward, backward = (encoder(order, torch.tensor([4])) for order in (rows, rows.flip(0)))
+    assert torch.allclose(forward, backward) == same
+
+
+def test_positions_are_those_of_the_formula() -> None:
+    found = sinusoids(5, 6)
+    assert found.shape == (5, 6)
+    for place in range(5):
+        for pair in range(3):
+            angle = torch.tensor(place / 10_000 ** (2 * pair / 6))
+            torch.testing.assert_close(found[place, 2 * pair : 2 * pair + 2], torch.stack([angle.sin(), angle.cos()]))
+    assert sinusoids(5, 7).shape == (5, 7)
+
+
+def test_fusion_starts_as_the_mean_of_the_modalities() -> None:
+    logits = [torch.randn(2, 3) for _ in range(3)]
+    torch.testing.assert_close(Fusion(3)(logits), sum(logits) / 3)

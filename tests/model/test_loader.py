@@ -1,0 +1,162 @@
+"""From shards to batches: nothing is lost on the way, and what goes together depends on seed and epoch alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mesm_data import planted, shards
+from mesm_data.errors import DataError, ShardError
+from mesm_data.shards import Dataset, open_dataset
+from mesm_model.loader import CHUNK_MB, FACE_MB, TOKEN_MB, open_part, plan_epoch, plan_reading, read
+from mesm_model.text import tokenize
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def own(small: Dataset, tmp_path: Path) -> Dataset:
+    """A copy of the dataset to do harm to."""
+    shutil.copytree(small.folder, tmp_path / "own", ignore=shutil.ignore_patterns(".cache"))
+    return open_dataset(tmp_path / "own")
+
+
+def test_every_utterance_comes_as_the_shards_have_it(small: Dataset, encoder: str) -> None:
+    part = open_part(small, "train", Path(encoder))
+    n = 0
+    for table in small.tables("train"):
+        for row, light in enumerate(table.drop_columns(["faces", "mels"]).to_pylist()):
+            example = part[n]
+            assert (example.id, example.text) == (light["id"], light["text"])
+            assert example.labels.tolist() == light["labels"]
+            assert example.tokens.tolist() == tokenize(encoder, [light["text"]])[0]
+            assert np.array_equal(example.faces.permute(0, 2, 3, 1), shards.faces_of(table, row))
+            assert np.array_equal(example.mels[:, 0], shards.mels_of(table, row))
+            n += 1
+    assert n == len(part) == 48
+
+
+def test_a_model_without_text_gets_no_tokens(small: Dataset) -> None:
+    part = open_part(small, "valid", None)
+    (batch,) = read(part, [range(len(part))])
+    assert batch.token_counts.tolist() == [0] * 20
+
+
+def test_the_cost_of_an_utterance_counts_faces_chunks_and_tokens(small: Dataset, encoder: str) -> None:
+    part = open_part(small, "test", Path(encoder))
+    for n in range(len(part)):
+        e = part[n]
+        assert part.megabytes[n] == pytest.approx(
+            FACE_MB * len(e.faces) + CHUNK_MB * len(e.mels) + TOKEN_MB * len(e.tokens)
+        )
+
+
+def test_a_part_that_is_not_there_is_told_with_those_that_are(small: Dataset) -> None:
+    with pytest.raises(DataError, match="no part 'dev', expected one of train, valid, test"):
+        open_part(small, "dev", None)
+
+
+def test_the_dataset_is_still_whole_after_the_copy_was_made(small: Dataset) -> None:
+    open_part(small, "train", None)
+    assert shards.verify(small.folder) == []
+
+
+def test_the_copy_is_made_once_and_a_torn_one_is_made_again(own: Dataset) -> None:
+    path = open_part(own, "train", None).path
+    made = path.stat().st_mtime_ns
+    assert open_part(own, "train", None).path.stat().st_mtime_ns == made
+    path.unlink()
+    path.with_name(path.name + ".tmp").write_bytes(b"what a killed process left")
+    assert open_part(own, "train", None)[47].id == "planted-train-00047"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ShardError, match=r"not a whole Arrow file .*; delete it and it is made again"):
+        open_part(own, "train", None)
+
+
+def test_another_dataset_in_the_same_folder_does_not_get_the_old_copy(own: Dataset, tmp_path: Path) -> None:
+    first = open_part(own, "train", None, tmp_path / "cache")
+    planted.write_planted(tmp_path / "other", {"train": 5}, seed=1)
+    second = open_part(open_dataset(tmp_path / "other"), "train", None, tmp_path / "cache")
+    assert (len(first), len(second)) == (48, 5)
+
+
+def test_a_changed_shard_is_refused_before_it_is_copied(own: Dataset) -> None:
+    (shard,) = own.shard_paths("train")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ShardError, match=r"train-00000-of-00001.parquet: sha256 .*, expected .*: changed or cut short"):
+        open_part(own, "train", None)
+    shard.unlink()
+    with pytest.raises(ShardError, match=r"not found, though index.json names it"):
+        open_part(own, "train", None)
+
+
+def test_a_folder_that_cannot_be_written_names_the_option_that_helps(own: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot write the copy for training .*; give --cache FOLDER"):
+        open_part(own, "train", None, tmp_path / "file" / "cache")
+
+
+def test_two_processes_that_begin_together_both_get_the_copy(own: Dataset) -> None:
+    code = (
+        "import sys, pathlib, mesm_data.shards as shards, mesm_model.loader as loader\n"
+        "print(len(loader.open_part(shards.open_dataset(pathlib.Path(sys.argv[1])), 'train', None)))"
+    )
+    command = [sys.executable, "-c", code, str(own.folder)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0].strip() for process in processes] == ["48", "48"]
+
+
+def test_worker_processes_give_the_same_batches(small: Dataset) -> None:
+    part = open_part(small, "valid", None)
+    batches = plan_reading(part.megabytes, 6, np.inf)
+    for alone, with_workers in zip(read(part, batches), read(part, batches, workers=2), strict=True):
+        for field in fields(alone):
+            one, other = getattr(alone, field.name), getattr(with_workers, field.name)
+            assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+MEGABYTES = np.random.default_rng(0).uniform(10, 400, 500)
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch_and_takes_every_utterance_once() -> None:
+    plan = plan_epoch(MEGABYTES, 8, 1000.0, 2, seed=3, epoch=1)
+    assert plan == plan_epoch(MEGABYTES, 8, 1000.0, 2, seed=3, epoch=1)
+    assert plan != plan_epoch(MEGABYTES, 8, 1000.0, 2, seed=3, epoch=2)
+    assert plan != plan_epoch(MEGABYTES, 8, 1000.0, 2, seed=4, epoch=1)
+    assert sorted(n for step in plan.steps for batch in step for n in batch) == list(range(500))
+    assert sum(plan.utterances(n) for n in range(len(plan.steps))) == 500
+
+
+def test_no_batch_exceeds_the_number_or_the_budget_unless_it_is_one_utterance() -> None:
+    plan = plan_epoch(MEGABYTES, 8, 350.0, 3, seed=0, epoch=0)
+    batches = [list(batch) for step in plan.steps for batch in step]
+    assert all(len(batch) == 1 or (len(batch) <= 8 and MEGABYTES[batch].sum() <= 350) for batch in batches)
+    assert any(len(batch) == 1 and MEGABYTES[batch].sum() > 350 for batch in batches)
+    assert all(len(step) == 3 for step in plan.steps[:-1])
+
+
+def test_a_budget_makes_batches_of_even_cost_and_not_of_even_length() -> None:
+    by_cost = [MEGABYTES[list(b)].sum() for s in plan_epoch(MEGABYTES, 500, 3000.0, 1, 0, 0).steps for b in s]
+    by_count = [MEGABYTES[list(b)].sum() for s in plan_epoch(MEGABYTES, 14, np.inf, 1, 0, 0).steps for b in s]
+    assert max(by_cost[:-1]) / np.mean(by_cost[:-1]) < 1.1 < max(by_count) / np.mean(by_count)
+
+
+def test_reading_keeps_the_order() -> None:
+    assert [n for batch in plan_reading(MEGABYTES, 32, 2000.0) for n in batch] == list(range(500))
+
+
+def test_nothing_of_the_index_is_needed_but_what_every_dataset_has(own: Dataset) -> None:
+    index = json.loads((own.folder / "index.json").read_text())
+    del index["suggested"]
+    (own.folder / "index.json").write_text(json.dumps(index))
+    assert len(open_part(open_dataset(own.folder), "valid", None)) == 20
+    assert os.listdir(own.folder / ".cache")

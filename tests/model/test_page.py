@@ -1,0 +1,72 @@
+"""The page of a run: one file that needs nothing else, with every score, threshold and setting on it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mesm_data.shards import Dataset
+from mesm_model.models import fe2e
+from mesm_model.page import _thinned
+from mesm_model.ranks import join
+from mesm_model.train import Machine, Settings, train
+from tests.browser import needs_chromium, open_browser
+from tests.model.narrow import NARROW
+
+
+@pytest.fixture(scope="module")
+def run(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a trained run, with a name that HTML would stumble over."""
+    out = tmp_path_factory.mktemp("runs") / "a & <b>"
+    config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
+    with join("cpu") as ranks:
+        train(small, "fe2e", config, Settings(epochs=2, batch=16, lr=1e-3), out, ranks, Machine(quiet=True))
+    return out
+
+
+def test_the_page_holds_every_score_threshold_and_setting(run: Path) -> None:
+    page = (run / "page.html").read_text(encoding="utf-8")
+    parts = json.loads((run / "scores.json").read_text())["parts"]
+    for report in parts.values():
+        for e, emotion in enumerate(report["emotions"]):
+            row = re.search(
+                rf'<tr><th scope="row">{emotion}</th>(.*?)</tr>', page.partition(f'id="{report["part"]}"')[2], re.S
+            )
+            assert row
+            assert f"<td>{report['thresholds'][e]:.2f}</td>" in row[1]
+            for kind in ("acc", "wacc", "f1", "auc"):
+                assert f"<td>{100 * report['scores'][kind][e]:.1f} <small>" in row[1]
+    assert page.count('<th scope="row">predict nothing</th>') == page.count('<th scope="row">majority</th>') == 2
+    assert "not the paper&#39;s albert-base-v2" in page
+    assert "<td>lr</td><td>0.001</td>" in page
+    assert page.count("<svg") == 3
+
+
+def test_the_page_needs_nothing_else(run: Path) -> None:
+    page = (run / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="(?!#|data:)', page)
+    assert "<script" not in page
+    assert "a &amp; &lt;b&gt;" in page
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_a_browser_shows_it_without_complaint_and_without_scrolling_sideways(
+    run: Path, width: int, scheme: str
+) -> None:
+    with open_browser() as page:
+        page.open(run / "page.html", width=width, scheme=scheme)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert page.run("document.querySelectorAll('svg').length") == 3
+        assert page.complaints == []
+        assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_long_loss_is_thinned_to_means_of_neighbours() -> None:
+    assert _thinned([(1, 4.0), (2, 2.0)]) == [(1.0, 4.0), (2.0, 2.0)]
+    points = [(n, float(n)) for n in range(1, 4001)]
+    thinned = _thinned(points)
+    assert len(thinned) == 400
+    assert thinned[0] == (5.5, 5.5)
+    assert _thinned([]) == []

@@ -1,0 +1,72 @@
+"""Many runs of one question: a line a run, the picture, and nothing trained twice."""
+
+import csv
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from mesm_data.errors import DataError
+from mesm_data.shards import Dataset
+from mesm_model import sweep as many
+from mesm_model.options import Choice, choose
+from mesm_model.train import Machine
+
+QUIET = Machine(quiet=True)
+TINY = ["width=2", "hidden=8", "d=4", "heads=1", "feed_forward=8", "epochs=1"]
+
+
+def choice(small: Dataset, name: str) -> Choice:
+    return choose(small, name, {}, TINY)
+
+
+def written(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.rglob("best.pt")}
+
+
+def test_a_sweep_writes_a_line_a_run_and_one_picture_and_trains_nothing_twice(small: Dataset, tmp_path: Path) -> None:
+    rows = many.sweep(small, choice(small, "mesm"), [0.3, 1.0], 2, tmp_path, "cpu", QUIET, workers=1)
+    lines = list(csv.DictReader((tmp_path / "sweep.csv").open()))
+    assert [(line["top_p"], line["seed"]) for line in lines] == [("0.3", "0"), ("0.3", "1"), ("1", "0"), ("1", "1")]
+    assert float(lines[0]["of_fe2e"]) < 0.5 < float(lines[2]["of_fe2e"])
+    assert ElementTree.parse(tmp_path / "sweep.svg").getroot().tag.endswith("svg")
+    told = many.to_text(rows, small)
+    assert "per cent on test, mean and standard deviation over 2 seeds" in told
+    before = written(tmp_path)
+    assert len(before) == 4
+    assert many.sweep(small, choice(small, "mesm"), [0.3, 1.0], 2, tmp_path, "cpu", QUIET, workers=1) == rows
+    assert written(tmp_path) == before
+
+
+def test_at_p_1_the_work_is_that_of_fe2e_but_for_borders_and_attention(small: Dataset, tmp_path: Path) -> None:
+    (row,) = many.sweep(small, choice(small, "mesm"), [1.0], 1, tmp_path, "cpu", QUIET, workers=1)
+    assert row.of_fe2e == pytest.approx(0.95, abs=0.05)
+
+
+def test_only_a_model_with_a_nucleus_can_be_swept(small: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="model fe2e: it has no top_p to sweep over; take mesm"):
+        many.sweep(small, choice(small, "fe2e"), [0.5], 1, tmp_path, "cpu", QUIET, workers=1)
+
+
+def test_an_ablation_takes_every_model_with_every_set_of_modalities(small: Dataset, tmp_path: Path) -> None:
+    rows = many.ablate(small, [choice(small, "mesm"), choice(small, "fe2e")], 1, tmp_path, "cpu", QUIET, workers=1)
+    assert [row.name for row in rows] == [f"{m}-{s}" for m in ("mesm", "fe2e") for s in many.SUBSETS]
+    lines = list(csv.DictReader((tmp_path / "ablate.csv").open()))
+    assert len(lines) == 14
+    assert all(0 <= float(line["acc"]) <= 1 and line["gflop"] == "" for line in lines)
+    assert many.paper_table(small, ["mesm"]) == ""
+
+
+def test_the_papers_table_5_stands_beside_its_own_data() -> None:
+    emotions = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
+    index = {"corpus": "iemocap", "split": "paper", "emotions": emotions}
+    told = many.paper_table(Dataset(Path("out"), index), ["mesm", "fe2e"]).splitlines()
+    assert told[1].split() == ["mesm-tav", "84.4", "57.3"]
+    assert len(told) == 1 + 3 + 7
+
+
+def test_two_runs_at_once_give_what_one_after_the_other_gives(small: Dataset, tmp_path: Path) -> None:
+    one = many.sweep(small, choice(small, "mesm"), [0.5], 2, tmp_path / "one", "cpu", QUIET, workers=1)
+    two = many.sweep(small, choice(small, "mesm"), [0.5], 2, tmp_path / "two", "cpu", QUIET, workers=2)
+    for a, b in zip(one, two, strict=True):
+        assert a.means == pytest.approx(b.means, abs=1e-3)

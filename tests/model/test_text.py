@@ -1,0 +1,143 @@
+"""Text encoders: the tiny one, folders, and what is said when there is none."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertConfig, DistilBertModel
+
+from mesm_data.errors import DataError
+from mesm_model import text
+from tests.model.conftest import TEXT
+
+
+def tokens_of(*rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor([token for row in rows for token in row]), torch.tensor([len(row) for row in rows])
+
+
+def test_the_same_texts_make_the_same_tiny_encoder(encoder: str, tmp_path: Path) -> None:
+    text.prepare("tiny", [TEXT], tmp_path / "again")
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (Path(encoder) / name).read_bytes()
+
+
+def test_another_seed_draws_other_weights_and_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    for seed in (0, 1):
+        text.prepare("tiny", [TEXT], tmp_path / str(seed), seed=seed)
+    assert torch.equal(torch.rand(3), expected)
+    first, second = (text.TextBranch(str(tmp_path / seed), 2).encoder.state_dict() for seed in "01")
+    weight = "encoder.embedding_hidden_mapping_in.weight"
+    assert not torch.equal(first[weight], second[weight])
+
+
+def test_a_saved_encoder_reloads_bit_equal(encoder: str, tmp_path: Path) -> None:
+    text.prepare(encoder, [], tmp_path / "copy")
+    first, second = text.TextBranch(encoder, 2).encoder, text.TextBranch(str(tmp_path / "copy"), 2).encoder
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+    assert text.tokenize(encoder, ["happy day"]) == text.tokenize(tmp_path / "copy", ["happy day"])
+
+
+def test_preparing_twice_keeps_the_first(tmp_path: Path) -> None:
+    text.prepare("tiny", [TEXT], tmp_path / "text")
+    before = (tmp_path / "text" / "tokenizer.json").read_bytes()
+    text.prepare("tiny", ["other words altogether"], tmp_path / "text")
+    assert (tmp_path / "text" / "tokenizer.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_tokens_begin_with_cls_end_with_sep_and_are_cut_to_the_length_asked_for(tmp_path: Path) -> None:
+    text.prepare("tiny", [TEXT] * 3, tmp_path / "text", max_tokens=6)
+    short, long, empty = text.tokenize(tmp_path / "text", ["happy day", TEXT, ""])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "text")
+    assert tokenizer.convert_ids_to_tokens(short) == ["[CLS]", "Ġhappy", "Ġday", "[SEP]"]
+    assert len(long) == 6
+    assert tokenizer.convert_ids_to_tokens(empty) == ["[CLS]", "[SEP]"]
+
+
+def test_letters_never_seen_still_become_tokens(encoder: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    assert tokenizer.unk_token_id not in text.tokenize(encoder, ["Zürich 雪 😀"])[0]
+
+
+def test_padding_does_not_change_a_text(encoder: str) -> None:
+    branch = text.TextBranch(encoder, 3).eval()
+    short, long = [2, 10, 11, 3], [2, *range(20, 40), 3]
+    together, cls = branch(*tokens_of(short, long))
+    alone = torch.cat([branch(*tokens_of(row))[0] for row in (short, long)])
+    assert cls.shape == (2, branch.hidden_size)
+    torch.testing.assert_close(together, alone)
+
+
+def test_every_output_can_say_that_tiny_is_not_the_papers_encoder(encoder: str, tmp_path: Path) -> None:
+    text.prepare(encoder, [], tmp_path / "copy")
+    for folder in (encoder, str(tmp_path / "copy")):
+        said = text.TextBranch(folder, 3).description
+        assert said.startswith("tiny (albert, ")
+        assert said.endswith("small and randomly initialised: not the paper's albert-base-v2")
+
+
+def test_more_tokens_than_the_model_has_positions_are_never_made(tmp_path: Path) -> None:
+    text.prepare("tiny", [TEXT], tmp_path / "text", max_tokens=5000)
+    (tokens,) = text.tokenize(tmp_path / "text", ["day " * 1000])
+    assert len(tokens) == 512
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_a_folder_of_another_kind_of_encoder_works_and_sets_the_size_of_the_query(
+    kind: str, encoder: str, tmp_path: Path
+) -> None:
+    models = {
+        "bert": lambda: BertModel(
+            BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=300)
+        ),
+        "distilbert": lambda: DistilBertModel(
+            DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=300)
+        ),
+    }
+    models[kind]().save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "model")
+    branch = text.TextBranch(str(tmp_path / "model"), 3)
+    assert branch.hidden_size == 32
+    assert branch.description.endswith("not the paper's albert-base-v2")
+    assert branch(*tokens_of([2, 5, 3]))[1].shape == (1, 32)
+    assert not [name for name, _ in branch.named_parameters() if "pooler" in name]
+
+
+def test_half_precision_weights_are_read_as_single(encoder: str, tmp_path: Path) -> None:
+    text.TextBranch(encoder, 3).encoder.half().save_pretrained(tmp_path / "half")
+    branch = text.TextBranch(str(tmp_path / "half"), 3)
+    assert {parameter.dtype for parameter in branch.parameters()} == {torch.float32}
+
+
+def test_a_name_that_is_nowhere_is_told_in_one_line_with_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(DataError) as refused:
+        text.prepare("albert-base-v2", [], tmp_path / "text")
+    assert str(refused.value) == (
+        "text encoder albert-base-v2: found neither a folder of that name nor a model in the local cache, and none "
+        "could be downloaded; run `hf download albert-base-v2 --local-dir FOLDER` where there is a network and give "
+        "--text-encoder FOLDER, or --text-encoder tiny to try things out"
+    )
+    assert not (tmp_path / "text").exists()
+
+
+@pytest.mark.parametrize("broken", ["empty", "no config", "cut weights"])
+def test_a_folder_without_a_whole_model_is_told_with_what_was_expected(
+    broken: str, encoder: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if broken != "empty":
+        for path in Path(encoder).iterdir():
+            cut = broken == "cut weights" and path.name == "model.safetensors"
+            if not (broken == "no config" and path.name == "config.json"):
+                (folder / path.name).write_bytes(path.read_bytes()[: 1000 if cut else None])
+    with pytest.raises(DataError, match=r"expected a folder with config\.json, model\.safetensors and tokenizer\.json"):
+        text.prepare(str(folder), [], tmp_path / "text")

@@ -1,0 +1,226 @@
+"""A predicted video is one page: the film plays, a click goes to an utterance, and every figure is on it."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mesm_data import synth
+from mesm_data.media import DecodeLog, frames, probe
+from mesm_data.shards import open_dataset
+from mesm_data.synth.stamp import read_frame_number
+from mesm_model import timeline
+from mesm_model.predict import Result, load_model, predict
+from mesm_model.timeline import moved_by, notes, to_json, to_text, write_page
+from mesm_model.words import Line
+from tests.browser import Page, needs_chromium, open_browser
+from tests.data.made_up import made_up_rows, write_made_up
+from tests.model.untrained import write_run
+
+LINES = [Line(0.5, 2.0, "We <b>meet</b> & greet."), Line(2.2, 4.0, "“At last.”"), Line(5.0, 7.0, "So long.")]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("made")
+    dataset = open_dataset(write_made_up(folder / "set", made_up_rows(5)))
+    synth.write_iemocap(folder / "raw", 1, seconds=8, awkward=False, size=(480, 240))
+    video = next(path for path in (folder / "raw").rglob("*.avi") if not path.name.startswith("."))
+    return predict(video, load_model(write_run(folder / "run", dataset)), LINES)
+
+
+@pytest.fixture(scope="module")
+def page(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("page") / "timeline.html"
+    write_page(out, result)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
+    with open_browser() as opened:
+        yield opened
+
+
+def decided(result: Result, values: list[float], **changes: object) -> Result:
+    """The same result with these probabilities for the first utterance."""
+    one = result.predictions[0]
+    answer = replace(one.answer, probability=np.array(values, np.float32))
+    changed = replace(one, answer=answer, **changes)  # type: ignore[arg-type]
+    return replace(result, predictions=(changed, *result.predictions[1:]))
+
+
+# ---- figures
+
+
+def test_json_holds_times_words_probabilities_decisions_and_what_moved_them(result: Result) -> None:
+    values = [0.1, 0.9, 0.5, 0.6, 0.2, 0.3]
+    without = {"t": np.full(6, 0.5, np.float32), "a": np.zeros(6, np.float32), "v": np.full(6, 0.85, np.float32)}
+    told = to_json(decided(result, values, without=without))
+    first = told["utterances"][0]
+    assert told["emotions"] == ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
+    assert told["thresholds"] == dict.fromkeys(told["emotions"], 0.5)
+    assert (told["people"], told["face"], told["missing"]) == (2, 1, [])
+    assert (first["start"], first["end"], first["text"]) == (0.5, 2.0, "We <b>meet</b> & greet.")
+    assert first["probabilities"] == dict(zip(told["emotions"], values, strict=True))
+    assert first["decisions"] == ["excited", "happiness"], "0.5 is not above 0.5"
+    assert first["drop_one"]["text"]["excited"] == pytest.approx(0.4)
+    assert first["moved_by"] == "audio"
+    assert first["faces"] == {"taken": 3, "found": 3}
+
+
+def test_what_moved_a_decision_is_what_changes_the_likeliest_emotion_most(result: Result) -> None:
+    one = decided(result, [0.9, 0.1, 0.1, 0.1, 0.1, 0.1]).predictions[0]
+    far = np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.9], np.float32)  # moves all but the likeliest one
+    near = np.array([0.8, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
+    assert moved_by(result.model, replace(one, without={"t": far, "a": near, "v": far})) == "a"
+
+
+def test_the_table_marks_what_is_above_its_threshold(result: Result) -> None:
+    table = to_text(decided(result, [0.1, 0.9, 0.5, 0.6, 0.2, 0.3])).splitlines()
+    assert re.findall(r"\d\.\d\d[* ]", table[1])[2:] == ["0.10 ", "0.90*", "0.50 ", "0.60*", "0.20 ", "0.30 "]
+    assert table[1].startswith("  0.50 -   2.00")
+    assert table[1].endswith("We <b>meet</b> & greet.")
+    assert table[-1] == "2 people in view, face 1 followed: a face in 11 of 11 pictures."
+
+
+def test_doubts_are_told_in_words(result: Result) -> None:
+    one = result.predictions[0]
+    doubtful = replace(one, clip=replace(one.clip, quality=("clipped", "no-face", "silent")))
+    told = notes(replace(result, predictions=(doubtful, *result.predictions[1:])))
+    assert told[1:] == [
+        "In 1 of 3 utterances nothing can be heard.",
+        "In 1 of 3 utterances the sound is clipped.",
+        "In 1 of 3 utterances no face was found.",
+    ]
+
+
+# ---- the page
+
+
+def test_the_page_needs_nothing_else_and_holds_every_utterance(page: Path, result: Result) -> None:
+    html = page.read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="(?!#|data:)', html)
+    assert "connect-src" not in html
+    assert "default-src 'none'" in html
+    assert html.count('class="utterance"') == html.count('class="card"') == 3
+    assert "We &lt;b&gt;meet&lt;/b&gt; &amp; greet." in html
+    for one in result.predictions:
+        for value in one.answer.probability:
+            assert f"{value:.2f}</td>" in html
+    assert "not the paper&#39;s albert-base-v2" in html
+
+
+def test_the_film_on_the_page_is_the_video(page: Path, result: Result, tmp_path: Path) -> None:
+    (film,) = re.findall(r'id="film-data">([^<]*)<', page.read_text(encoding="utf-8"))
+    (tmp_path / "film.mp4").write_bytes(base64.b64decode(film))
+    info = probe(tmp_path / "film.mp4")
+    assert (info.duration, info.has_audio) == (pytest.approx(result.seconds, abs=0.1), True)
+    numbers = [
+        [read_frame_number(frame.image) for frame in frames(path, [1.0, 4.0, 7.0], DecodeLog())]
+        for path in (tmp_path / "film.mp4", result.video)
+    ]
+    np.testing.assert_allclose(*numbers, atol=1)
+
+
+def test_red_lies_where_the_attention_kept_something(page: Path, result: Result) -> None:
+    html = page.read_text(encoding="utf-8")
+    images = re.findall(r'class="kept" src="data:image/png;base64,([^"]*)"', html)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[0]))))
+    levels = [level for level in result.predictions[0].answer.levels if level.modality == "v"]
+    kept = levels[0].kept[0].numpy() | levels[1].kept[0].numpy().repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(shown[:, :24, 3] > 0, kept | levels[2].kept[0].numpy().repeat(4, 0).repeat(4, 1))
+    sound = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[1]))))
+    chunks = [level for level in result.predictions[0].answer.levels if level.modality == "a"]
+    assert (sound[::-1][:, :16, 3][chunks[0].kept[0].numpy()] > 0).all(), "low tones are below"
+
+
+def test_of_many_utterances_some_have_pictures_and_the_page_says_so(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "PICTURED", 2)
+    write_page(tmp_path / "page.html", result)
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Faces and sound are shown of 2 of the 3, evenly chosen." in html
+    assert len(re.findall(r'<div class="pieces">\s*<div class="piece"', html)) == 2
+
+
+def test_what_is_missing_stands_at_the_top(result: Result, tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", replace(result, missing=("Picture and sound can be read up to 8.00 s.",)))
+    html = unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert html.index("can be read up to 8.00 s.") < html.index("<main")
+
+
+def test_a_model_without_attention_shows_none(result: Result, tmp_path: Path) -> None:
+    plain = [replace(one, answer=replace(one.answer, levels=())) for one in result.predictions]
+    write_page(tmp_path / "page.html", replace(result, predictions=tuple(plain)))
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'class="kept"' not in html
+    assert "ttention" not in html.partition("<main")[2]
+
+
+# ---- in a browser
+
+WAIT = "new Promise(done => film.readyState >= 2 ? done() : film.addEventListener('loadeddata', done))"
+SEEKED = "new Promise(done => film.addEventListener('seeked', () => setTimeout(done, 50), {once: true}))"
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_browser_shows_it_without_complaint_and_without_scrolling_sideways(
+    browser: Page, page: Path, width: int, scheme: str
+) -> None:
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.open(page, width=width, scheme=scheme)
+    browser.run(WAIT)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.run("[...document.querySelectorAll('.card')].every(c => c.scrollWidth <= c.clientWidth)")
+    assert [request for request in browser.requests if not request.startswith(("file:", "data:", "blob:"))] == []
+    assert browser.complaints == []
+
+
+@needs_chromium
+def test_a_click_on_an_utterance_goes_there_and_shows_it(browser: Page, page: Path) -> None:
+    browser.open(page)
+    browser.run(WAIT)
+    assert browser.run("[film.duration > 7.9, film.videoWidth]") == [True, 480]
+    browser.run(f"(() => {{ const there = {SEEKED}; columns[1].click(); return there; }})()")
+    assert browser.run("film.currentTime") == pytest.approx(2.21)
+    assert browser.run("columns[1].getAttribute('aria-current')") == "true"
+    assert browser.run("now.querySelector('.heard').textContent") == "““At last.””"
+    assert browser.run("now.querySelectorAll('.bars tbody tr').length") == 6
+    share = browser.run("head.getBoundingClientRect().left - columns[1].getBoundingClientRect().left")
+    assert 0 <= share < 5, "the line of the film stands at the beginning of the column"
+
+
+@needs_chromium
+def test_the_keyboard_reaches_every_utterance(browser: Page, page: Path) -> None:
+    browser.open(page)
+    browser.run(WAIT)
+    reached = []
+    browser.run("film.tabIndex = -1; film.controls = false")
+    for _ in range(8):
+        browser.press("Tab")
+        reached.append(browser.run("document.activeElement.getAttribute('aria-label') || ''"))
+    assert [label.partition(",")[0] for label in reached if " to 0:0" in label][:3] == [
+        "0:00.5 to 0:02",
+        "0:02.2 to 0:04",
+        "0:05 to 0:07",
+    ]
+
+
+@needs_chromium
+def test_the_red_can_be_taken_away(browser: Page, page: Path) -> None:
+    browser.open(page)
+    shown = "getComputedStyle(document.querySelector('.kept')).display"
+    assert browser.run(shown) == "block"
+    browser.run("red.click()")
+    assert browser.run(shown) == "none"

@@ -1,0 +1,293 @@
+"""Training: exact after any interruption, the same for any number of processes, and it learns what can be learned."""
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mesm_data import planted
+from mesm_data.errors import DataError
+from mesm_data.shards import Dataset, open_dataset
+from mesm_model import checkpoint as checkpoints
+from mesm_model import metrics, run_folder
+from mesm_model.models import fe2e, mesm
+from mesm_model.options import choose
+from mesm_model.ranks import join
+from mesm_model.train import Machine, Settings, _positive_weight, _RunningFigures, _too_large, train
+from tests.model import processes
+from tests.model.narrow import NARROW, batch
+
+QUIET = Machine(quiet=True)
+ONCE = Settings(epochs=1, batch=16, lr=1e-3)
+CONFIG = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
+
+
+def run(
+    dataset: Dataset, out: Path, settings: Settings = ONCE, config: Any = CONFIG, name: str = "fe2e"
+) -> dict[str, Any]:
+    """One run in this process; its scores.json."""
+    with join("cpu") as ranks:
+        return train(dataset, name, config, settings, out, ranks, QUIET)
+
+
+def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """True when two scores.json differ in the run's name and the seconds only."""
+    parts = [
+        {part: report | {"run": ""} for part, report in scores["parts"].items()} | {"best": scores["best_epoch"]}
+        for scores in (one, other)
+    ]
+    return parts[0] == parts[1]
+
+
+# ---- interruption
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    processes.finish(processes.start(small.folder, out))
+    return out
+
+
+@pytest.mark.parametrize(("world", "kills"), [(1, 5), (2, 3)])
+def test_kill_9_at_any_moment_and_the_same_command_again_end_with_the_same_bits(
+    world: int, kills: int, small: Dataset, undisturbed: Path, tmp_path: Path
+) -> None:
+    draw = random.Random()
+    moments = sorted(draw.sample(range(1, processes.STEPS + 2), kills))
+    out = tmp_path / "killed"
+    for moment in moments:
+        processes.kill_at(processes.start(small.folder, out, world), out / "log.jsonl", moment)
+    processes.finish(processes.start(small.folder, out, world))
+    assert (out / "log.jsonl").read_text() == (undisturbed / "log.jsonl").read_text(), f"killed at {moments}"
+    for name in ("best.pt", "last.pt"):
+        ended, expected = checkpoints.load(out / name), checkpoints.load(undisturbed / name)
+        assert ended.thresholds == expected.thresholds
+        figures = [key for key in expected.weights if not key.endswith("num_batches_tracked")]
+        assert all(torch.equal(ended.weights[key], expected.weights[key]) for key in figures)
+    assert same_scores(run_folder.read(out, "scores.json"), run_folder.read(undisturbed, "scores.json"))
+
+
+def test_under_torchrun_the_same_command_gives_the_same_run(small: Dataset, undisturbed: Path, tmp_path: Path) -> None:
+    values = {**vars(processes.CONFIG), **vars(processes.SETTINGS)}
+    del values["emotions"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "mesm_model.cli",
+    ]
+    command += ["train", str(small.folder), "--model", "mesm", "--device", "cpu", "--out", str(tmp_path / "two")]
+    command += [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=300, capture_output=True)
+    assert (tmp_path / "two" / "log.jsonl").read_text() == (undisturbed / "log.jsonl").read_text()
+
+
+def test_processes_that_cannot_share_a_step_are_told_what_to_give(small: Dataset, tmp_path: Path) -> None:
+    with join("cpu") as ranks, pytest.raises(DataError, match=r"2 processes cannot share evenly .* --set accumulate=2"):
+        train(small, "fe2e", CONFIG, ONCE, tmp_path / "run", replace(ranks, world=2), QUIET)
+
+
+def test_running_figures_of_a_step_do_not_depend_on_the_order_of_its_batches() -> None:
+    data = [torch.randn(8, 3, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    seen = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        norm = torch.nn.BatchNorm1d(3)
+        figures = _RunningFigures(norm, len(order))
+        for n in order:
+            with figures.of_one_batch():
+                norm(data[n])
+        with join("cpu") as ranks:
+            figures.settle(ranks)
+        assert norm.running_mean is not None
+        seen.append(norm.running_mean)
+    expected = 0.1 * torch.stack([d.mean(0) for d in data]).mean(0)
+    assert all(torch.allclose(figure, expected, atol=1e-7) for figure in seen)
+
+
+# ---- the folder
+
+
+def test_a_finished_run_is_not_trained_again(small: Dataset, tmp_path: Path) -> None:
+    first = run(small, tmp_path / "run")
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir() if path.name != "lock"}
+    assert run(small, tmp_path / "run") == first
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_another_run_into_the_same_folder_is_refused_naming_the_field(small: Dataset, tmp_path: Path) -> None:
+    run(small, tmp_path / "run")
+    for settings, config, told in (
+        (replace(ONCE, lr=0.5), CONFIG, "settings.lr 0.001, now asked for with 0.5;"),
+        (ONCE, replace(CONFIG, modalities="ta"), 'config.modalities "tav", now asked for with "ta";'),
+    ):
+        with pytest.raises(DataError, match=f"holds a run with {told} give another --out, or delete .* to start over"):
+            run(small, tmp_path / "run", settings, config)
+    planted.write_planted(tmp_path / "other", {"train": 4, "valid": 2}, seed=9)
+    with pytest.raises(DataError, match=r"holds a run with data.content"):
+        run(open_dataset(tmp_path / "other"), tmp_path / "run")
+
+
+def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Path) -> None:
+    about = {"model": "fe2e", "config": {}, "settings": {}, "data": {}}
+    with join("cpu") as ranks, run_folder.begin(tmp_path / "run", about, ranks):
+        pass
+    assert run(small, tmp_path / "run")["epochs"] == 1
+
+
+def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(
+        DataError, match=r"mine: not empty and no run of this program \(no run.json\); give another --out"
+    ):
+        run(small, tmp_path / "mine")
+    at_work = processes.start(small.folder, tmp_path / "run")
+    while not (tmp_path / "run" / "log.jsonl").is_file():
+        assert at_work[0].is_alive()
+    with pytest.raises(DataError, match="another process trains in this folder; wait for it, or give another --out"):
+        run(small, tmp_path / "run", processes.SETTINGS, processes.CONFIG, "mesm")
+    at_work[0].kill()
+
+
+def test_a_run_leaves_its_log_its_scores_and_both_checkpoints(small: Dataset, tmp_path: Path) -> None:
+    scores = run(small, tmp_path / "run", replace(ONCE, epochs=2))
+    log = run_folder.read_log(tmp_path / "run")
+    assert [line["step"] for line in log if "step" in line] == list(range(1, 7))
+    epochs = [line for line in log if "epoch" in line]
+    losses = [line["loss"] for line in log if "step" in line]
+    assert epochs[1]["loss"] == pytest.approx(np.mean(losses[3:]))
+    best = max(epochs, key=lambda line: line["valid"]["f1"])
+    assert (scores["best_epoch"], scores["parts"]["valid"]["means"]["f1"]) == (best["epoch"], best["valid"]["f1"])
+    assert checkpoints.load(tmp_path / "run").resume is None
+    assert checkpoints.load(tmp_path / "run" / "last.pt").epoch == 2
+
+
+def test_the_log_is_there_for_tensorboard_too_where_that_is_installed(small: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(small, tmp_path / "run")
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_thresholds_are_those_that_are_best_on_valid_and_the_same_for_test(small: Dataset, tmp_path: Path) -> None:
+    parts = run(small, tmp_path / "run")["parts"]
+    best = checkpoints.load(tmp_path / "run")
+    assert parts["valid"]["thresholds"] == parts["test"]["thresholds"] == best.thresholds
+    assert all(threshold in metrics.GRID for threshold in best.thresholds)
+
+
+def test_training_stops_when_valid_gets_no_better(small: Dataset, tmp_path: Path) -> None:
+    stuck = replace(ONCE, epochs=30, patience=2, lr=1e-12)
+    scores = run(small, tmp_path / "run", stuck, replace(CONFIG, modalities="t"))
+    assert scores["epochs"] == scores["best_epoch"] + 2 < 30
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"lr": 0.0}, "setting lr: found 0.0, expected more than 0"),
+        ({"precision": "fp8"}, "setting precision: found 'fp8', expected one of fp32, bf16, fp16"),
+        ({"clip": -1.0}, "setting clip: found -1.0, expected 0 or more"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Settings(**wrong)
+
+
+def test_rare_emotions_weigh_by_negatives_per_positive_and_absent_ones_by_one() -> None:
+    labels = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]], np.float32)
+    assert _positive_weight(labels).tolist() == [3.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"deterministic": True}, {"accumulate": 3, "clip": 0.1}])
+def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], small: Dataset, tmp_path: Path) -> None:
+    try:
+        means = run(small, tmp_path / "run", replace(ONCE, **changed))["parts"]["test"]["means"]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(0 <= value <= 1 for value in means.values())
+
+
+def test_a_small_clip_keeps_the_gradient_from_counting(small: Dataset, tmp_path: Path) -> None:
+    """Adam does not care for the scale of gradients, but the log tells the norm before clipping."""
+    run(small, tmp_path / "run", replace(ONCE, clip=1e-3))
+    norms = [line["gradient"] for line in run_folder.read_log(tmp_path / "run") if "step" in line]
+    assert min(norms) > 1e-3
+
+
+def test_out_of_memory_says_what_was_in_the_batch_and_which_option_helps() -> None:
+    told = _too_large(batch((2, 1, 4), (3, 2, 3)), Settings(batch=8))
+    assert "in a batch of 2 utterances with 5 faces, 3 mel chunks and 7 tokens" in told
+    assert "lower --batch (now 8) or --set budget=... (now 8000 megabytes)" in told
+    assert "--precision bf16 or --set recompute_front=true" in told
+
+
+def test_recompute_front_changes_nothing_but_memory(small: Dataset, tmp_path: Path) -> None:
+    config = mesm.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny", "dropout": 0.0})
+    plain = run(small, tmp_path / "plain", config=config, name="mesm")
+    again = run(small, tmp_path / "again", config=replace(config, recompute_front=True), name="mesm")
+    assert same_scores(plain, again)
+
+
+# ---- learning, held against what can be learned: models of a sixteenth of the width, a minute on one core in all
+
+EVIDENCE = {"T": 1.0, "A": 1.0, "V": 1.0}
+LEARNABLE = {"train": 1500, "valid": 200, "test": 600}
+SMALL = ["width=4", "epochs=4", "lr=1.5e-3"]
+
+
+@pytest.fixture(scope="module")
+def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    out = tmp_path_factory.mktemp("data") / "learnable"
+    planted.write_planted(out, LEARNABLE, evidence=EVIDENCE)
+    return open_dataset(out)
+
+
+def learn(dataset: Dataset, out: Path, name: str, *settings: str) -> dict[str, float]:
+    """Mean scores on test of a small model, with the settings that the dataset suggests."""
+    choice = choose(dataset, name, {}, [*SMALL, *settings])
+    torch.set_num_threads(1)
+    return run(dataset, out, choice.settings, choice.config, name)["parts"]["test"]["means"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "within"),
+    [
+        ("fe2e", ["modalities=t"], 0.05),
+        ("fe2e", ["modalities=a"], 0.06),
+        ("fe2e", ["modalities=v"], 0.06),
+        ("fe2e", ["modalities=tav"], 0.06),
+        ("mesm", ["modalities=tav", "top_p=0.5", "epochs=6"], 0.09),
+    ],
+    ids=["fe2e T", "fe2e A", "fe2e V", "fe2e TAV", "mesm p=0.5 TAV"],
+)
+def test_a_model_comes_close_to_the_best_reachable_accuracy(
+    name: str, settings: list[str], within: float, learnable: Dataset, tmp_path: Path
+) -> None:
+    found = learn(learnable, tmp_path / "run", name, *settings)
+    modalities = settings[0].partition("=")[2].upper()
+    best = planted.planted_ceiling([1.0 for m in modalities if m != "T"], 1.0 if "T" in modalities else 0.0)
+    assert best.accuracy - within < found["acc"] < best.accuracy + 0.02
+    assert best.auc is not None
+    assert best.auc - within < found["auc"] < best.auc + 0.02
+
+
+def test_a_modality_that_carries_nothing_scores_as_chance(tmp_path: Path) -> None:
+    planted.write_planted(tmp_path / "data", {"train": 300, "valid": 100, "test": 800}, evidence=EVIDENCE | {"V": 0.0})
+    found = learn(open_dataset(tmp_path / "data"), tmp_path / "run", "fe2e", "modalities=v", "epochs=2")
+    assert found["auc"] == pytest.approx(0.5, abs=0.04)
+    assert found["acc"] == pytest.approx(0.5, abs=0.04)

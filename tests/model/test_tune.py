@@ -1,0 +1,168 @@
+"""Searching for settings: on valid alone, the same however often it is interrupted, within what a model declares."""
+
+import csv
+import os
+import shutil
+import statistics
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mesm_data.errors import DataError
+from mesm_data.shards import Dataset, open_dataset
+from mesm_model import features, models, tune
+from mesm_model.cli import main
+from mesm_model.loader import open_part
+from mesm_model.options import Choice, choose
+from mesm_model.ranks import join
+from mesm_model.space import Between, OneOf
+from mesm_model.train import Machine, Settings
+
+QUICK = ("epochs=2", "feed_forward=16", "layers=1")
+FIXED = ("epochs", "layers")
+
+
+def search(dataset: Dataset, out: Path, trials: int, choice: Choice | None = None, **more: Any) -> list[tune.Trial]:
+    chosen = choice or choose(dataset, "lf-trans", {}, QUICK)
+    with join("cpu") as ranks:
+        return tune.tune(dataset, chosen, trials, out, ranks, Machine(quiet=True), **{"fixed": FIXED} | more)
+
+
+@pytest.fixture(scope="module")
+def searched(featured: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tune.Trial]]:
+    """A search of six trials."""
+    out = tmp_path_factory.mktemp("tune") / "whole"
+    return out, search(featured, out, 6)
+
+
+def test_the_best_on_valid_comes_first_and_every_value_is_within_the_space(
+    searched: tuple[Path, list[tune.Trial]], featured: Dataset
+) -> None:
+    out, trials = searched
+    assert [trial.f1 for trial in trials] == sorted((trial.f1 for trial in trials), reverse=True)
+    assert sorted(trial.folder for trial in trials) == [f"trial-{n:03d}" for n in range(6)]
+    space = models.load("lf-trans").SPACE
+    for trial in trials:
+        assert set(trial.values) == set(space) - set(FIXED)
+        assert space["lr"].low <= trial.values["lr"] <= space["lr"].high
+        assert trial.values["batch"] in space["batch"].values
+    with (out / "tune.csv").open(newline="") as table:
+        assert [row["trial"] for row in csv.DictReader(table)] == [trial.folder for trial in trials]
+
+
+def test_the_test_part_is_not_read_and_is_not_there_to_be_read(
+    small: Dataset, featured: Dataset, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(small.folder, tmp_path / "own", ignore=shutil.ignore_patterns(".cache")))
+    made = Path(shutil.copytree(featured.index["features"]["folder"], tmp_path / "made"))
+    hidden = [path for folder in (own, made) for path in folder.rglob("test-*.parquet")]
+    assert len(hidden) == 4
+    for path in hidden:
+        path.write_bytes(b"nobody may look at this")
+    dataset = features.attach(open_dataset(own), made)
+    (trial,) = search(dataset, tmp_path / "out", 1)
+    assert trial.f1 > 0
+    assert not list((own / ".cache").glob("test-*"))
+    assert (tmp_path / "out" / "trial-000" / "scores.json").read_text().count('"part": "valid"') == 1
+    with pytest.raises(DataError, match="no part 'test', expected one of train, valid"):
+        open_part(tune.without_test(dataset), "test", None)
+    assert set(tune.without_test(dataset).index["counts"]) == {"train", "valid"}
+
+
+def test_more_trials_go_on_where_the_search_was(
+    searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path
+) -> None:
+    for trials in (2, 2, 6):
+        found = search(featured, tmp_path / "again", trials)
+        assert len(found) == trials
+    assert found == searched[1]
+
+
+def test_a_killed_trial_is_gone_on_with_and_the_search_ends_the_same(
+    searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "killed"
+    epochs = 0
+
+    def die(self: tune._Epochs, epoch: int, f1: float) -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs in (3, 4, 7):  # in the middle and at the end of a trial, without a word to the study
+            raise KeyboardInterrupt
+        tell(self, epoch, f1)
+
+    tell = tune._Epochs.__call__
+    monkeypatch.setattr(tune._Epochs, "__call__", die)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            search(featured, out, 6)
+    assert search(featured, out, 6) == searched[1]
+
+
+def test_a_trial_that_is_worse_than_most_is_stopped_early(featured: Dataset, tmp_path: Path) -> None:
+    choice = choose(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
+    trials = search(featured, tmp_path / "pruned", 7, choice)
+    stopped = [trial for trial in trials if trial.pruned]
+    assert stopped
+    assert all(trial.f1 <= statistics.median(other.f1 for other in trials) for trial in stopped)
+    assert all(not (tmp_path / "pruned" / trial.folder / "scores.json").exists() for trial in stopped)
+    assert "stopped early" in tune.to_text(trials)
+
+
+def test_every_model_declares_settings_that_it_has_with_values_that_can_be() -> None:
+    for name in models.names():
+        module = models.load(name)
+        known = {field.name for kind in (module.Config, Settings) for field in fields(kind)}
+        assert set(module.SPACE) <= known, name
+        for setting, one in module.SPACE.items():
+            values = one.values if isinstance(one, OneOf) else (one.low, one.high)
+            assert isinstance(one, OneOf | Between)
+            for value in values:
+                kind = module.Config if hasattr(module.Config, setting) else Settings
+                assert getattr(kind(**{setting: value}), setting) == value
+
+
+def test_another_search_in_the_folder_and_one_at_work_are_refused(
+    searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path
+) -> None:
+    out, _ = searched
+    with pytest.raises(
+        DataError, match=r"plan.json: this folder holds a search with another settings; give another --out"
+    ):
+        search(featured, out, 6, choose(featured, "lf-trans", {}, ("epochs=3", "feed_forward=16", "layers=1")))
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="not empty and no search of this program"):
+        search(featured, tmp_path, 1)
+    with tune._alone(out), pytest.raises(DataError, match="another process searches in this folder"):
+        search(featured, out, 6)
+    with pytest.raises(DataError, match="every setting that could be searched for is given; leave one out"):
+        search(featured, tmp_path / "none", 1, fixed=list(models.load("lf-trans").SPACE))
+
+
+def test_the_command_searches_what_the_user_has_not_set_and_says_how_to_train(
+    featured: Dataset, tmp_path: Path
+) -> None:
+    folder = featured.index["features"]["folder"]
+    arguments = ["tune", str(featured.folder), "--model", "lf-trans", "--features", folder, "--trials", "1"]
+    arguments += [
+        "--epochs",
+        "1",
+        "--lr",
+        "0.001",
+        "--set",
+        "layers=1",
+        "--out",
+        str(tmp_path / "t"),
+        "--device",
+        "cpu",
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "chosen on valid alone, test was not read" in result.output
+    following = next(line for line in result.output.splitlines() if line.startswith("Next: mesm train"))
+    for setting in (f"--features {folder}", "--set lr=0.001", "--set epochs=1", "--set layers=1", "--set dropout="):
+        assert following.count(setting) == 1, following
+    assert os.listdir(tmp_path / "t" / "trial-000").count("last.pt") == 1

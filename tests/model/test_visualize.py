@@ -1,0 +1,264 @@
+"""Where a model looks is shown as it was traced: in a picture layer by layer, in a film with speaker and sound."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mesm_data.errors import DataError
+from mesm_data.media import DecodeLog, frames, probe, sounds
+from mesm_data.shards import Dataset, open_dataset
+from mesm_data.utterance import Source
+from mesm_model import visualize
+from mesm_model.checkpoint import CheckpointError
+from mesm_model.cli import main
+from mesm_model.overlay import kept_share
+from mesm_model.predict import Model, load_model
+from mesm_model.visualize import FACE_BOX, FILM_BOX, MEL_BOX, draw, film, look, look_for_each_emotion
+from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
+from tests.data.test_encode import CLICKS, RATE, write_recording
+from tests.model.untrained import write_run
+
+ID = "Ses01F_impro01_F002"
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    write_recording(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Utterances of 1.5 s in a recording of six."""
+    rows = []
+    for n, row in enumerate(made_up_rows(20)):
+        start = 0.25 * n
+        source = Source("film.avi", "sound.wav", (0.0, 0.0, 0.5, 1.0), 0)
+        clip = replace(
+            row.clip,
+            face_times=(start + 0.5 * np.arange(3)).astype(np.float32),
+            mels=np.concatenate([row.clip.mels, row.clip.mels]),
+        )
+        rows.append(
+            row._replace(utterance=replace(row.utterance, source=source, start=start, end=start + 1.5), clip=clip)
+        )
+    return open_dataset(write_made_up(tmp_path_factory.mktemp("data") / "set", rows))
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "mesm", dataset, top_p=0.5)
+
+
+@pytest.fixture
+def model(run: Path) -> Model:
+    return load_model(run)
+
+
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Everything that the next figure says, once it is saved."""
+    said: list[str] = []
+    save = Figure.savefig
+
+    def listening(figure: Figure, *arguments: object, **options: object) -> None:
+        said.extend(text.get_text() for text in figure.findobj(lambda part: hasattr(part, "get_text")))  # type: ignore[attr-defined]
+        save(figure, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", listening)
+    return said
+
+
+# ---- what is looked at
+
+
+def test_utterances_are_looked_at_as_they_are_in_the_dataset(dataset: Dataset, model: Model) -> None:
+    found = look(dataset, model, [ID, "Ses01F_impro01_F000"])
+    assert [one.utterance.id for one in found] == [ID, "Ses01F_impro01_F000"]
+    row = made_up_rows()[2]
+    np.testing.assert_array_equal(found[0].clip.faces, row.clip.faces)
+    assert found[0].utterance.text == row.utterance.text
+    assert {(level.modality, level.level, len(level.kept)) for level in found[0].answer.levels} == {
+        (letter, layer, frames) for letter, frames in (("v", 3), ("a", 4)) for layer in (1, 2, 3)
+    }
+
+
+def test_a_smaller_p_keeps_fewer_places(dataset: Dataset, model: Model) -> None:
+    kept = {}
+    for p in (0.2, 0.9, None):
+        (one,) = look(dataset, model, [ID], p)
+        kept[p] = np.mean([kept_share(level).mean() for level in one.answer.levels if level.level == 1])
+    assert kept[0.2] < 0.21 < 0.75 < kept[0.9]
+    assert kept[None] == kept[0.9], "what was set stays until it is set again"
+
+
+def test_for_each_emotion_the_surest_of_those_with_it_alone_is_shown(dataset: Dataset, model: Model) -> None:
+    found = look_for_each_emotion(dataset, model, "train")
+    assert [one.utterance.labels.index(1) for one in found] == list(range(len(EMOTIONS)))
+    of_train = [row["id"] for row in dataset.rows(["id", "labels"], "train") if row["labels"][3]]
+    happy = {one.utterance.id: one.answer.probability[3] for one in look(dataset, model, of_train)}
+    assert found[3].utterance.id == max(happy, key=lambda name: happy[name])
+
+
+def test_emotions_that_nobody_has_are_left_out(dataset: Dataset, model: Model) -> None:
+    assert len(look_for_each_emotion(dataset, model, "test")) == 2
+    with pytest.raises(DataError, match=r"no part 'exam', expected one of train, valid, test"):
+        look_for_each_emotion(dataset, model, "exam")
+
+
+def test_an_unknown_id_is_told_with_those_it_may_have_meant(dataset: Dataset, model: Model) -> None:
+    with pytest.raises(DataError, match=r"no utterance 'Ses01F_impro1_F002'; nearest are Ses01F_impro01_F002"):
+        look(dataset, model, ["Ses01F_impro1_F002"])
+
+
+def test_a_model_without_attention_and_data_of_another_recipe_are_refused(
+    dataset: Dataset, model: Model, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "fe2e", dataset, "fe2e")
+    with pytest.raises(DataError, match=r"a fe2e has no attention to show; expected a run of mesm"):
+        look(dataset, load_model(tmp_path / "fe2e"), [ID])
+    other = Dataset(dataset.folder, dataset.index | {"recipe_digest": "f" * 64})
+    with pytest.raises(CheckpointError, match=r"was trained on clips of recipe"):
+        look(other, model, [ID])
+
+
+# ---- the picture
+
+
+def test_the_picture_says_what_each_layer_kept_and_spared(
+    dataset: Dataset, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = texts(monkeypatch)
+    (one,) = look(dataset, model, [ID])
+    draw(tmp_path / "overlay.png", [one], model)
+    told = "\n".join(said)
+    assert f"{model.run}, p = 0.5." in told
+    assert "label: frustrated; model: anger 0." in told
+    for level in one.answer.levels:
+        for frame in (0, 2):  # the faces that were found, at 0 and 1 s, and the chunks of these times
+            assert f"kept {100 * kept_share(level)[frame]:.0f} %" in told
+    assert told.count("spared") == 2 * (3 + 3) + 2, "two moments, three layers of faces and of sound, and in all"
+    for words in ("at 0.0 s", "at 1.0 s", "0.8", "1.2 s", "layer 3", "mel chunk", "8000", "Hz"):
+        assert words in told
+
+
+def test_the_same_picture_has_the_same_bytes_and_red_in_it(dataset: Dataset, model: Model, tmp_path: Path) -> None:
+    looked = look(dataset, model, [ID])
+    for name in ("one.png", "two.png"):
+        draw(tmp_path / name, looked, model)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_red_is_drawn_over_the_kept_places_of_a_face(dataset: Dataset, model: Model, tmp_path: Path) -> None:
+    (one,) = look(dataset, model, [ID])
+    grey = replace(one, clip=replace(one.clip, faces=np.full_like(one.clip.faces, 128)))
+    draw(tmp_path / "grey.png", [grey], model)
+    shown = np.asarray(Image.open(tmp_path / "grey.png").convert("RGB")).astype(int)
+    faces = shown[:, : round(120 * (0.3 + 4 * visualize.FACE_WIDE))]
+    red = int(((faces[..., 0] > 150) & (faces[..., 1] < 100)).sum())
+    of_a_picture = (120 * (visualize.FACE_WIDE - 0.12)) ** 2
+    levels = [level for level in one.answer.levels if level.modality == "v"]
+    expected = sum(kept_share(level)[face] for level in levels for face in (0, 2)) * of_a_picture
+    assert red == pytest.approx(expected, rel=0.05), "of the two faces that were found"
+
+
+def test_an_utterance_without_faces_or_without_sound_is_drawn(dataset: Dataset, model: Model, tmp_path: Path) -> None:
+    (one,) = look(dataset, model, [ID])
+    levels = {letter: tuple(x for x in one.answer.levels if x.modality == letter) for letter in "va"}
+    blind = replace(one, clip=replace(one.clip, faces=one.clip.faces[:0], face_found=one.clip.face_found[:0]))
+    deaf = replace(one, clip=replace(one.clip, mels=one.clip.mels[:0]))
+    for looked, letter in ((blind, "a"), (deaf, "v")):
+        draw(tmp_path / "overlay.png", [replace(looked, answer=replace(one.answer, levels=levels[letter]))], model)
+        assert (tmp_path / "overlay.png").stat().st_size > 10_000
+
+
+# ---- the film
+
+
+@pytest.fixture(scope="module")
+def filmed(dataset: Dataset, run: Path, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = load_model(run)
+    out = tmp_path_factory.mktemp("film") / "overlay.mp4"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visualize, "FILM_RATE", 8)
+        film(out, look(dataset, model, ["Ses01F_impro01_F004"])[0], model, raw)
+    return out
+
+
+def test_the_film_is_as_long_as_the_utterance_and_has_its_sound(filmed: Path) -> None:
+    info = probe(filmed)
+    assert (info.width, info.height) == (1280, 720)
+    assert info.duration == pytest.approx(1.5, abs=0.15)
+    (sound,) = sounds(filmed, [(0.0, 10.0)], None, DecodeLog())
+    first = (CLICKS[0] - RATE % CLICKS[0]) % CLICKS[0] / RATE  # the utterance begins at 1 s
+    loud = np.flatnonzero(sound.samples > 0.2) / sound.rate
+    assert loud.min() == pytest.approx(first, abs=0.03)
+
+
+def test_the_film_shows_speaker_face_and_a_cursor_that_moves(filmed: Path) -> None:
+    shown = [frame.image for frame in frames(filmed, [0.13, 1.25], DecodeLog())]
+    cursors = []
+    for image in shown:
+        x, y, width, height = MEL_BOX
+        band = image[y + 4 : y + height - 4, x : x + width].astype(int).min(2)
+        cursors.append(int(band.mean(0).argmax()) / width)
+        speaker = image[FILM_BOX[1] : FILM_BOX[1] + FILM_BOX[3], FILM_BOX[0] : FILM_BOX[0] + FILM_BOX[2]]
+        assert (speaker > 100).mean() > 0.2
+    assert cursors == [pytest.approx(time / 1.5, abs=0.03) for time in (0.125, 1.25)]
+    x, y, width, height = FACE_BOX
+    faces = [image[y : y + height, x : x + width].astype(int) for image in shown]
+    assert np.abs(faces[0] - faces[1]).mean() > 20, "another face is shown a second later"
+
+
+def test_without_the_raw_corpus_the_film_is_silent(dataset: Dataset, model: Model, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(visualize, "FILM_RATE", 4)
+        film(tmp_path / "film.mp4", look(dataset, model, [ID])[0], model, None)
+    assert not probe(tmp_path / "film.mp4").has_audio
+
+
+def test_a_raw_folder_without_the_recording_is_told(dataset: Dataset, model: Model, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"film\.avi is not there; expected the raw corpus that the dataset was built"):
+        film(tmp_path / "film.mp4", look(dataset, model, [ID])[0], model, tmp_path)
+
+
+# ---- the command
+
+
+def mesm(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_the_command_draws_ids_and_one_of_each_emotion(dataset: Dataset, run: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "overlay.png"
+    done = mesm(
+        "attention", dataset.folder, "--checkpoint", run, "--ids", f"{ID},Ses01F_impro01_F000", "--out", picture
+    )
+    assert done.exit_code == 0, done.output
+    two = Image.open(picture).height
+    done = mesm(
+        "attention", dataset.folder, "--checkpoint", run, "--one-per-emotion", "--split", "train", "--out", picture,
+        "--top-p", "0.3",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert Image.open(picture).height > two
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "x.png"], "give either --ids or --one-per-emotion"),
+        (["--ids", ID, "--one-per-emotion", "--out", "x.png"], "give either --ids or --one-per-emotion"),
+        (["--ids", ID], "give --out PICTURE, --video FILM or both"),
+        (["--ids", f"{ID},b", "--video", "x.mp4"], "--video shows one utterance; give one id"),
+    ],
+)
+def test_what_does_not_go_together_is_told(dataset: Dataset, run: Path, words: list[str], message: str) -> None:
+    done = mesm("attention", dataset.folder, "--checkpoint", run, *words)
+    assert done.exit_code == 2
+    assert message in done.stderr
