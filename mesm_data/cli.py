@@ -88,7 +88,13 @@ def doctor(corpus: str, raw: Path, out: Path, layout: str | None, workers: int |
 @click.option("--layout", help="MOSEI: which of the known layouts the folder has; found out by itself otherwise.")
 @click.option("--label-policy", metavar="any|majority|mean>=T", help="MOSEI: when an emotion is 1. The paper's is any.")
 @click.option("--step", type=click.FloatRange(min=0.01), default=0.5, show_default=True, help="Seconds between faces.")
-@click.option("--min-face", type=click.IntRange(min=12), default=20, show_default=True, help="Pixels at 480 lines; 40 is 3x faster.")
+@click.option(
+    "--min-face",
+    type=click.IntRange(min=12),
+    default=20,
+    show_default=True,
+    help="Pixels at 480 lines; 40 is 3x faster.",
+)
 @click.option("--sample-rate", type=click.IntRange(min=8000), help="Hz. [default: 16000 IEMOCAP, 44100 MOSEI]")
 @click.option("--shard-mb", type=click.IntRange(min=1), default=256, show_default=True, help="Size of a shard.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one for each core]")

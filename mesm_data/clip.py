@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number that shapes the bytes of a clip; the defaults are the paper's (section 4.1 and its published code)."""
+    """Every number that shapes the bytes of a clip; the defaults are the paper's and its code's."""
 
     step: float = 0.5  # seconds between two faces
     face_size: int = 48  # pixels

@@ -52,7 +52,7 @@ DOUBTFUL = {
 
 @dataclass(frozen=True)
 class Issue:
-    """One utterance left out or doubted. `kind` is a key of the tables above, `detail` says the same in words with figures."""
+    """One utterance left out or doubted. `kind` is a key above, `detail` says it in words with figures."""
 
     utterance: str
     kind: str

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 WIDTH = 5.0  # inches, 360 points: about the width of a phone, where text keeps its size
 BINS = 24
@@ -99,7 +100,7 @@ def lines(
         axes.plot(xs, ys, color=SERIES[n % len(SERIES)], label=one, **style)
     if mark is not None:
         axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1)
-    axes.xaxis.get_major_locator().set_params(integer=True)  # epochs and steps
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # epochs and steps
     axes.set_xlabel(across, color=INK)
     axes.set_ylabel(up, color=INK)
     axes.spines["left"].set_visible(True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mesm_data.corpora import iemocap
-from mesm_data.splits.expected import Expected, ids_digest, read_expected
 from mesm_data.splits import expected
+from mesm_data.splits.expected import Expected, ids_digest, read_expected
 from mesm_data.utterance import Source, Utterance
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

@@ -1,0 +1,300 @@
+"""A dataset goes into other tools whole: the same utterances, faces, sounds, texts and labels come out of them."""
+
+import csv
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mesm_data import export as export_module
+from mesm_data.errors import DataError
+from mesm_data.export import FORMATS, export
+from mesm_data.media import probe
+from mesm_data.shards import Row, open_dataset, sha256_of
+from mesm_data.utterance import Source, Vote
+from mesm_model.feature_tables import read_pickled
+from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
+from tests.data.test_encode import numbers_in, write_recording
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_made_up(tmp_path_factory.mktemp("made") / "up", made_up_rows())
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def rows_of(part: str) -> list[Row]:
+    return [row for row in made_up_rows() if row.split == part]
+
+
+# ---- films
+
+
+@pytest.fixture
+def filmed(tmp_path: Path) -> tuple[Path, Path]:
+    """A dataset of five utterances in two recordings, and the raw folder that has them."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_recording(raw)
+    (raw / "second").mkdir()
+    write_recording(raw / "second", seconds=3.0)
+    rows = []
+    for n, row in enumerate(made_up_rows(5)):
+        folder = "second/" if n == 4 else ""
+        source = Source(f"{folder}film.avi", f"{folder}sound.wav", (0.0, 0.0, 0.5, 1.0), 0)
+        start, end = (1.0, 2.0) if n == 4 else (float(n), n + 1.5)
+        utterance = replace(row.utterance, source=source, start=start, end=end)
+        rows.append(row._replace(utterance=utterance))
+    return write_made_up(tmp_path / "set", rows), raw
+
+
+def test_clips_are_one_film_an_utterance_cut_exactly(filmed: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, raw = filmed
+    done = export(folder, "clips", tmp_path / "clips", raw, holds_licence=True)
+    assert done.utterances == 5
+    assert numbers_in(tmp_path / "clips" / "Ses01F_impro01_F002.mp4") == list(range(60, 105))
+    assert numbers_in(tmp_path / "clips" / "Ses01F_impro01_F004.mp4") == list(range(30, 60))
+    with (tmp_path / "clips" / "metadata.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["file_name"] for line in lines] == [f"Ses01F_impro01_F00{n}.mp4" for n in range(5)]
+    assert [[name for name in EMOTIONS if line[name] == "1"] for line in lines] == [[name] for name in EMOTIONS[:5]]
+    assert lines[2]["text"] == made_up_rows(5)[2].utterance.text
+
+
+def test_clips_go_on_where_they_were_stopped(filmed: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, raw = filmed
+    out = tmp_path / "clips"
+    export(folder, "clips", out, raw, holds_licence=True)
+    whole = files_of(out)
+    for name in ("Ses01F_impro01_F001.mp4", "README.md", "metadata.csv"):
+        (out / name).unlink()
+    kept = (out / "Ses01F_impro01_F002.mp4").stat().st_mtime_ns
+    export(folder, "clips", out, raw, holds_licence=True)
+    assert files_of(out) == whole
+    assert (out / "Ses01F_impro01_F002.mp4").stat().st_mtime_ns == kept
+
+
+def test_clips_need_the_raw_files_that_the_dataset_was_built_from(filmed: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, raw = filmed
+    with pytest.raises(DataError, match=r"give --raw FOLDER, the corpus that was built"):
+        export(folder, "clips", tmp_path / "clips", holds_licence=True)
+    (raw / "second" / "film.avi").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 files are not there, as second/film\.avi; expected the folder that"):
+        export(folder, "clips", tmp_path / "clips", raw, holds_licence=True)
+    assert not (tmp_path / "clips").exists()
+
+
+def test_real_dialogues_become_films_of_one_speaker(shared: Path, tmp_path: Path) -> None:
+    raw = shared / "raw" / "IEMOCAP_full_release"
+    film, sound = "Session1/dialog/avi/DivX/Ses01F_impro01.avi", "Session1/dialog/wav/Ses01F_impro01.wav"
+    row = made_up_rows(5)[0]
+    utterance = replace(row.utterance, source=Source(film, sound, (0.5, 0.0, 1.0, 1.0), 1), start=2.0, end=4.0)
+    folder = write_made_up(tmp_path / "set", [row._replace(utterance=utterance)])
+    export(folder, "clips", tmp_path / "clips", raw, holds_licence=True)
+    info = probe(tmp_path / "clips" / f"{utterance.id}.mp4")
+    assert (info.width, info.height) == (probe(raw / film).width // 2, probe(raw / film).height)
+    assert info.duration == pytest.approx(2.0, abs=0.05)
+
+
+# ---- tables of faces and sounds
+
+
+def test_webdataset_reads_every_sample_back(dataset: Path, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+    export(dataset, "webdataset", tmp_path, holds_licence=True)
+    samples = list(webdataset.WebDataset(str(tmp_path / "train-000000.tar"), shardshuffle=False).decode())
+    assert [sample["json"]["id"] for sample in samples] == [row.utterance.id for row in rows_of("train")]
+    for sample, row in zip(samples, rows_of("train"), strict=True):
+        np.testing.assert_array_equal(sample["faces.npy"], row.clip.faces)
+        np.testing.assert_array_equal(sample["mels.npy"], row.clip.mels)
+        assert sample["json"]["text"] == row.utterance.text
+        assert sample["json"]["labels"] == list(row.utterance.labels)
+        assert sample["json"]["emotions"] == [EMOTIONS[row.utterance.labels.index(1)]]
+        assert sample["json"]["votes"][0] == {"rater": "C-E1", "name": "Anger", "value": 1.0}
+
+
+def test_a_large_part_is_several_tars(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "TAR_MB", 0.1)
+    export(dataset, "webdataset", tmp_path, holds_licence=True)
+    assert sorted(path.name for path in tmp_path.glob("train-*")) == [f"train-{n:06d}.tar" for n in range(6)]
+
+
+def test_ids_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
+    rows = made_up_rows(5)
+    twins = [
+        row._replace(utterance=replace(row.utterance, id=name), clip=replace(row.clip, utterance=name))
+        for row, name in zip(rows, ["a.b", "a_b", "c", "d", "e"], strict=True)
+    ]
+    folder = write_made_up(tmp_path / "set", twins)
+    with pytest.raises(DataError, match=r"ids a\.b, a_b would have files of one name"):
+        export(folder, "webdataset", tmp_path / "out", holds_licence=True)
+
+
+@pytest.fixture
+def hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    datasets.disable_progress_bars()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return datasets
+
+
+def test_hugging_face_loads_the_folder_with_faces_as_pictures(dataset: Path, tmp_path: Path, hugging_face: Any) -> None:
+    export(dataset, "hf", tmp_path / "hf", holds_licence=True)
+    loaded = hugging_face.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))
+    assert {part: len(rows) for part, rows in loaded.items()} == {"train": 16, "valid": 2, "test": 2}
+    for found, row in zip(loaded["train"], rows_of("train"), strict=True):
+        assert (found["id"], found["text"], found["start"]) == (
+            row.utterance.id,
+            row.utterance.text,
+            row.utterance.start,
+        )
+        assert found["labels"] == list(row.utterance.labels)
+        np.testing.assert_array_equal(np.stack([np.asarray(face) for face in found["faces"]]), row.clip.faces)
+        np.testing.assert_array_equal(np.array(found["mels"], np.float16), row.clip.mels)
+        assert [tuple(vote.values()) for vote in found["votes"]] == [tuple(vote) for vote in row.utterance.votes]
+
+
+def test_hugging_face_loads_utterances_without_faces_or_sound(tmp_path: Path, hugging_face: Any) -> None:
+    row = made_up_rows(5)[0]
+    clip = replace(
+        row.clip,
+        faces=row.clip.faces[:0], face_times=row.clip.face_times[:0], face_boxes=row.clip.face_boxes[:0],
+        face_scores=row.clip.face_scores[:0], face_landmarks=row.clip.face_landmarks[:0],
+        face_found=row.clip.face_found[:0], mels=row.clip.mels[:0],
+    )  # fmt: skip
+    export(write_made_up(tmp_path / "set", [row._replace(clip=clip)]), "hf", tmp_path / "hf", holds_licence=True)
+    loaded = hugging_face.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))
+    assert (loaded["train"][0]["faces"], loaded["train"][0]["mels"]) == ([], [])
+
+
+# ---- MMSA
+
+
+@pytest.fixture(scope="module")
+def mmsa(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("mmsa")
+    export(dataset, "mmsa", out, holds_licence=True)
+    return out / "features.pkl"
+
+
+def test_the_pickle_has_everything_that_the_loader_of_mmsa_asks_for(mmsa: Path) -> None:
+    """What data_loader.py of github.com/thuiar/MMSA does with a file, without use_bert."""
+    with mmsa.open("rb") as file:
+        data = pickle.load(file)
+    for part, count in {"train": 16, "valid": 2, "test": 2}.items():
+        text, audio, vision = (data[part][name].astype(np.float32) for name in ("text", "audio", "vision"))
+        assert text.shape[0] == audio.shape[0] == vision.shape[0] == count
+        labels = np.array(data[part]["regression_labels"]).astype(np.float32)
+        assert labels[0].reshape(-1).shape == (1,)
+        for n, row in enumerate(rows_of(part)):
+            assert data[part]["raw_text"][n] == row.utterance.text
+            assert data[part]["audio_lengths"][n] == 2 * 32 // 8
+            assert data[part]["vision_lengths"][n] == 3
+            video, clip = data[part]["id"][n].split("$_$")
+            assert f"{video}_{clip}" == row.utterance.id
+        assert not audio[:, 8:].any()
+        assert np.isfinite(audio).all()
+
+
+def test_sentiment_is_the_raters_mean_of_valence_about_its_middle(mmsa: Path) -> None:
+    with mmsa.open("rb") as file:
+        train = pickle.load(file)["train"]
+    for n, row in enumerate(rows_of("train")):
+        valence = np.mean([vote.value for vote in row.utterance.votes if vote.name == "valence"])
+        assert train["regression_labels"][n] == pytest.approx(valence - 3)
+        sign = int(np.sign(valence - 3))
+        assert train["annotations"][n] == {-1: "Negative", 0: "Neutral", 1: "Positive"}[sign]
+        assert train["classification_labels"][n] == sign + 1
+        assert train["emotion_labels"][n].tolist() == list(row.utterance.labels)
+
+
+def test_what_the_speaker_says_of_the_own_feeling_is_no_label(tmp_path: Path) -> None:
+    rows = []
+    for n, row in enumerate(made_up_rows(5)):
+        votes = (Vote("A-F1", "valence", 5.0), *((Vote("A-E1", "valence", 2.0),) if n else ()))
+        rows.append(row._replace(utterance=replace(row.utterance, votes=votes)))
+    export(write_made_up(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
+    with (tmp_path / "out" / "features.pkl").open("rb") as file:
+        parts = pickle.load(file)
+    assert [parts[part]["regression_labels"].tolist() for part in ("train", "valid")] == [[0.0], [-1.0, -1.0]]
+    assert "that nobody rated so have 0: 1." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_arrays_of_the_pickle_are_means_over_the_shards_numbers(mmsa: Path) -> None:
+    row = rows_of("train")[3]
+    sound = read_pickled(mmsa, "a").find(row.utterance)
+    face = read_pickled(mmsa, "v").find(row.utterance)
+    assert sound is not None
+    assert face is not None
+    np.testing.assert_allclose(sound[5, 2], row.clip.mels[1, 8:12, 8:16].astype(np.float32).mean(), rtol=1e-3)
+    np.testing.assert_allclose(face[1, 13], row.clip.faces[1, 4:8, 4:8].mean() / 255, rtol=1e-5)
+
+
+def test_the_same_word_is_the_same_row_whatever_stands_around_it(tmp_path: Path) -> None:
+    rows = [
+        row._replace(utterance=replace(row.utterance, text=text))
+        for row, text in zip(made_up_rows(5), ["So it is.", "Is it so?", "", "well " * 60, "It"], strict=True)
+    ]
+    export(write_made_up(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
+    with (tmp_path / "out" / "features.pkl").open("rb") as file:
+        parts = pickle.load(file)
+    train, valid, test = (parts[part]["text"] for part in ("train", "valid", "test"))
+    np.testing.assert_array_equal(train[0, 0], valid[0, 2])
+    np.testing.assert_array_equal(train[0, 1], test[1, 0])
+    assert not valid[1].any(), "no words"
+    assert test.shape == (2, 50, 300)
+    assert "100 faces): 1." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_dataset_without_a_valid_part_is_refused(tmp_path: Path) -> None:
+    rows = [row for row in made_up_rows(5) if row.split != "valid"]
+    with pytest.raises(DataError, match=r"has no part valid; MMSA reads train, valid, test"):
+        export(write_made_up(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
+
+
+# ---- all of them
+
+
+@pytest.mark.parametrize("to", ["webdataset", "hf", "mmsa"])
+def test_an_export_has_the_same_bytes_every_time(dataset: Path, tmp_path: Path, to: str) -> None:
+    for name in ("one", "two"):
+        export(dataset, to, tmp_path / name, holds_licence=True)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_faces_and_voices_of_a_licensed_corpus_ask_for_the_licence(dataset: Path, tmp_path: Path, to: str) -> None:
+    with pytest.raises(DataError, match=r"IEMOCAP is licensed \(IEMOCAP data release form.*give --i-hold-the-licence"):
+        export(dataset, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["webdataset", "hf", "mmsa"])
+def test_the_card_names_the_licence_or_says_that_none_is_needed(dataset: Path, tmp_path: Path, to: str) -> None:
+    export(dataset, to, tmp_path / "licensed", holds_licence=True)
+    card = (tmp_path / "licensed" / "README.md").read_text()
+    assert "**Licence: IEMOCAP data release form, signed with USC SAIL, https://sail.usc.edu/iemocap/.**" in card
+    assert "16 train, 2 valid, 2 test" in card
+    free = write_made_up(tmp_path / "free", made_up_rows(), corpus="planted")
+    export(free, to, tmp_path / "unlicensed")
+    assert "No licence is needed" in (tmp_path / "unlicensed" / "README.md").read_text()
+
+
+def test_another_export_or_other_files_in_the_folder_are_left_alone(dataset: Path, tmp_path: Path) -> None:
+    export(dataset, "mmsa", tmp_path / "out", holds_licence=True)
+    content = open_dataset(dataset).index["content"][:12]
+    with pytest.raises(
+        DataError, match=rf"holds an export to mmsa of iemocap \(content {content}\); give another --out"
+    ):
+        export(dataset, "hf", tmp_path / "out", holds_licence=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(DataError, match=r"mine: not empty and no export of this program; give another --out"):
+        export(dataset, "hf", tmp_path / "mine", holds_licence=True)
