@@ -35,6 +35,7 @@ class Look:
     height: int | None = None  # pixels; None: as filmed
     most_rate: float = 120.0  # pictures a second
     crf: int = 18  # of x264: 18 is as good as the source, 30 is for a small picture on a page
+    preset: str = "veryfast"  # of x264: faster ones make larger files
     most_kbps: int | None = None  # of the picture
     sound_kbps: int = 128
 
@@ -56,7 +57,7 @@ def write_films(root: Path, utterances: Sequence[Utterance], outs: Sequence[Path
             for u, out, wav in zip(utterances, outs, wavs, strict=True)
         ]
         wanted = sorted((time - offset, n, k) for n, film in enumerate(films) for k, time in enumerate(film.times))
-        for frame in frames(video, [time for time, _, _ in wanted], DecodeLog()):
+        for frame in frames(video, [time for time, _, _ in wanted], DecodeLog(), height=look.height):
             for _, n, k in (wanted[index] for index in frame.indices):
                 films[n].show(k, frame.image)
         for film in films:
@@ -133,7 +134,7 @@ class _Film:
         # one thread: what x264 writes depends on their number
         command = ffmpeg.output(
             shown, ffmpeg.input(str(self.wav)), str(self.unfinished),
-            vcodec="libx264", preset="veryfast", crf=look.crf, pix_fmt="yuv420p", threads=1,
+            vcodec="libx264", preset=look.preset, crf=look.crf, pix_fmt="yuv420p", threads=1,
             acodec="aac", audio_bitrate=f"{look.sound_kbps}k", movflags="+faststart", **limits, **marks,
         )  # fmt: skip
         self.encoder = ffmpeg.run_async(

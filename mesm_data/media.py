@@ -101,12 +101,14 @@ def probe(path: str | Path) -> MediaInfo:
         )
 
 
-def frames(path: str | Path, times: Sequence[float], log: DecodeLog, until: float | None = None) -> Iterator[Frame]:
+def frames(
+    path: str | Path, times: Sequence[float], log: DecodeLog, until: float | None = None, height: int | None = None
+) -> Iterator[Frame]:
     """For each of the times the frame shown nearest to it, in order of presentation. One frame may serve several times.
 
     A time that the film does not reach, or whose frame is damaged, gets none. Decoding stops behind the last time, or
     behind the second `until` if that is later: so far `log.end` tells whether there is film. A folder of image_N.jpg is
-    a film too. MediaError where the file cannot be opened.
+    a film too. A film that is higher than `height` is made smaller. MediaError where the file cannot be opened.
 
     A first pass reads the packets and decodes nothing: it learns when every frame is shown. The second decodes and
     leaves out frames that nobody wants and no other frame builds on, which halves the time of an h264 film.
@@ -128,7 +130,7 @@ def frames(path: str | Path, times: Sequence[float], log: DecodeLog, until: floa
     convert = VideoReformatter()
     for tick, picture in _whole(_decoded(path, schedule, needed), schedule, needed, log):
         if tick in wanted:
-            yield Frame(wanted.pop(tick), schedule.second(tick), _rgb(picture, convert))
+            yield Frame(wanted.pop(tick), schedule.second(tick), _rgb(picture, convert, height))
 
 
 def sounds(
@@ -401,9 +403,11 @@ def _flushed(stream: VideoStream | AudioStream) -> list:
         return []
 
 
-def _rgb(picture: VideoFrame, convert: VideoReformatter) -> np.ndarray:
+def _rgb(picture: VideoFrame, convert: VideoReformatter, height: int | None = None) -> np.ndarray:
     """uint8 [H, W, 3], upright: phones film sideways and note down the turn."""
-    image = convert.reformat(picture, format="rgb24").to_ndarray()
+    shrink = min(1.0, height / picture.height) if height else 1.0
+    width, height = round(picture.width * shrink), round(picture.height * shrink)
+    image = convert.reformat(picture, width, height, "rgb24").to_ndarray()
     return np.ascontiguousarray(np.rot90(image, round(picture.rotation / 90)))
 
 

@@ -148,12 +148,11 @@ def planted_ceiling(graded: Sequence[float], text: float) -> Ceiling:
 
 # ---- pointer
 
-POINTED_EMOTIONS = ("anger", "happiness")
-POINTED_EVIDENCE = {"A": 1.2, "V": 1.2}
+POINTED_EVIDENCE = {"A": 1.5, "V": 1.5}
 COLOURS = {"red": (40, -20, -20), "green": (-20, 40, -20), "blue": (-20, -20, 40), "yellow": (25, 25, -40)}
 RHYTHMS = {"slow": (8, 0), "quick": (4, 0), "low": (0, 8), "high": (0, 4)}  # name -> period over time, over mels
-QUARTERS = ((4, 4), (4, 28), (28, 4), (28, 28))  # top, left of a place of QUARTER x QUARTER pixels
-QUARTER = 16
+QUARTERS = ((2, 2), (2, 26), (26, 2), (26, 26))  # top, left of a place of QUARTER x QUARTER pixels
+QUARTER = 20
 STRIPS = (4, 36, 68, 100)  # first mel of a place of STRIP mels, as long as the chunk
 STRIP = 24
 
@@ -164,11 +163,11 @@ def write_pointer(
     """Write the pointer dataset and return its ceilings, for models that follow the text and for those that do not."""
 
     def sample(rng: np.random.Generator) -> Sample:
-        labels = rng.integers(0, 2, len(POINTED_EMOTIONS))
+        labels = rng.integers(0, 2, len(EMOTIONS))
         true = {m: int(rng.integers(4)) for m in "AV"}
         told = {}
         for m in "AV":
-            about = rng.integers(0, 2, (4, len(POINTED_EMOTIONS)))  # decoys tell of nobody's emotions
+            about = rng.integers(0, 2, (4, len(EMOTIONS)))  # decoys tell of nobody's emotions
             about[true[m]] = labels
             told[m] = evidence[m] * (2 * about - 1) + rng.standard_normal(about.shape)
         marks = {m: rng.permutation(4) for m in "AV"}  # the mark of each place
@@ -188,7 +187,7 @@ def write_pointer(
 
     ceilings = pointer_ceilings(evidence)
     settings = {"seed": seed, "evidence": dict(evidence)}
-    write_samples(out, "pointer", POINTED_EMOTIONS, parts or sizes(), settings, sample, ceilings)
+    write_samples(out, "pointer", EMOTIONS, parts or sizes(), settings, sample, ceilings)
     return ceilings
 
 
@@ -249,21 +248,17 @@ def _checks(size: int) -> np.ndarray:
 
 
 def _marked_patch(mark: int, told: np.ndarray) -> np.ndarray:
-    """[QUARTER, QUARTER, 3]: a colour, checks for the first emotion, stripes for the second."""
-    rows = np.arange(QUARTER)[:, None] // 2 % 2 * 2.0 - 1
-    stripes = np.broadcast_to(rows, (QUARTER, QUARTER))
-    signal = 20 * (told[0] * _checks(QUARTER) + told[1] * stripes)
-    return signal[:, :, None] + np.array(list(COLOURS.values())[mark], float)
+    """[QUARTER, QUARTER, 3]: a colour, and on it checks in four cells, one for each emotion."""
+    strength = told.reshape(2, 2).repeat(QUARTER // 2, 0).repeat(QUARTER // 2, 1)
+    return (28 * strength * _checks(QUARTER))[:, :, None] + np.array(list(COLOURS.values())[mark], float)
 
 
 def _marked_strip(mark: int, told: np.ndarray) -> np.ndarray:
-    """[STRIP, 32]: a ripple over time or mels; one emotion raises the first half in time, the other the lower mels."""
+    """[STRIP, 32]: a ripple over time or mels, and on it four levels one after the other, one for each emotion."""
     over_time, over_mels = list(RHYTHMS.values())[mark]
-    steps = np.arange(32)[None, :] / over_time if over_time else np.arange(STRIP)[:, None] / over_mels
-    ripple = np.broadcast_to(3 * np.sin(2 * np.pi * steps), (STRIP, 32))
-    early = np.where(np.arange(32) < 16, 1.0, -1.0)[None, :]
-    low = np.where(np.arange(STRIP) < STRIP // 2, 1.0, -1.0)[:, None]
-    return ripple + 1.5 * (told[0] * early + told[1] * low)
+    mel, time = np.indices((STRIP, 32))
+    ripple = 3 * np.sin(2 * np.pi * (time / over_time if over_time else mel / over_mels))
+    return ripple + 2 * told.repeat(32 // len(told))
 
 
 def _words(told: np.ndarray, rng: np.random.Generator) -> str:

@@ -8,6 +8,7 @@ S rows (words, steps of sound, faces) of one utterance.
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from mesm_data.utterance import Source, Utterance
 from mesm_model import word_vectors
 from mesm_model.descriptors import BBE34, FACE35, FaceFit, FaceMoments, bbe34, face35
 from mesm_model.feature_tables import Table, read_disvoice, read_openface, read_opensmile, read_pickled
-from mesm_model.features import INDEX, MODALITIES, PLAN, attached, place, read_ids, read_rows, write_rows
+from mesm_model.features import INDEX, MODALITIES, PLAN, attached, place, read_light, read_rows, write_rows
 
 COMPUTED = {"t": ("hash", "svd", "glove"), "a": ("bbe34",), "v": ("face35",)}
 IMPORTED = {"t": ("pickle",), "a": ("disvoice", "opensmile", "pickle"), "v": ("openface", "pickle")}
@@ -88,7 +89,7 @@ def make_features(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted], qui
     return json.loads((out / INDEX).read_text(encoding="utf-8"))
 
 
-def makers(dataset: Dataset) -> dict[str, Maker]:
+def makers(dataset: Dataset, modalities: str = "tav") -> dict[str, Maker]:
     """What the attached features were made by, to make those of other clips; imported sets know the dataset's only."""
     about = attached(dataset)
     assert about is not None
@@ -97,6 +98,7 @@ def makers(dataset: Dataset) -> dict[str, Maker]:
     return {
         modality: _open(dataset, folder, modality, Wanted(one["name"], Path(one["path"]) if one["path"] else None))
         for modality, one in plan["sets"].items()
+        if modality in modalities
     }
 
 
@@ -123,24 +125,32 @@ def recipe_of(dataset: Dataset) -> Recipe:
 
 
 def _begin(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted]) -> None:
+    """Write plan.json, or hold it against what is there. A plan of which nothing is made yet gives way."""
     sets = {m: {"name": one.name, "path": str(one.path) if one.path else None} for m, one in wanted.items()}
     plan = {"content": dataset.index["content"], "sets": sets}
     path = out / PLAN
-    if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise DataError(f"{out}: not empty and no features of this program; give another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        shards.write_text(path, _json(plan))
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if found == plan:
+        return
+    if found is None and out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out}: not empty and no features of this program; give another --out")
+    if found is not None and any(out.rglob("*.parquet")):
+        raise DataError(f"{path}: {_difference(found, plan, dataset)}; give another --out, or delete {out}")
+    for leftover in out.glob("*/"):
+        shutil.rmtree(leftover)
+    out.mkdir(parents=True, exist_ok=True)
+    shards.write_text(path, _json(plan))
+
+
+def _difference(found: Mapping[str, Any], plan: Mapping[str, Any], dataset: Dataset) -> str:
     if found["content"] != plan["content"]:
-        raise DataError(
-            f"{path}: features of another dataset (content {found['content'][:12]}, {dataset.folder} has "
-            f"{plan['content'][:12]}); give another --out"
-        )
-    for modality, one in wanted.items():
-        there = Wanted(**found["sets"][modality])
-        if str(there) != str(one):
-            raise DataError(f"{path}: {MODALITIES[modality]} is {there} here, now asked for {one}; give another --out")
+        there, here = found["content"][:12], plan["content"][:12]
+        return f"features of another dataset (content {there}, {dataset.folder} has {here})"
+    there, here = (
+        ", ".join(f"{MODALITIES[m]} {Wanted(**one)}" for m, one in x["sets"].items() if one != other["sets"][m])
+        for x, other in ((found, plan), (plan, found))
+    )
+    return f"the folder has {there}, now asked for {here}"
 
 
 def _make_set(dataset: Dataset, out: Path, modality: str, wanted: Wanted, quiet: bool) -> dict[str, Any]:
@@ -163,13 +173,11 @@ def _make_set(dataset: Dataset, out: Path, modality: str, wanted: Wanted, quiet:
 
 def _write_shard(path: Path, shard: Dataset, maker: Maker) -> None:
     """`shard` is the dataset with this shard only."""
-    ids, rows, missing = [], [], []
+    ids, rows = [], []
     for utterance, clip in read_utterances(shard, NEEDED.get(maker.name, ())):
-        found = maker.rows(utterance, clip)
         ids.append(utterance.id)
-        rows.append(np.zeros((0, maker.size)) if found is None else found)
-        missing.append(found is None)
-    write_rows(path, ids, rows, missing, maker.size, {"set": maker.name, "content": shard.index["content"]})
+        rows.append(maker.rows(utterance, clip))
+    write_rows(path, ids, rows, maker.size, {"set": maker.name, "content": shard.index["content"]})
 
 
 def _finish(dataset: Dataset, out: Path, sets: dict[str, dict[str, Any]]) -> None:
@@ -180,12 +188,13 @@ def _finish(dataset: Dataset, out: Path, sets: dict[str, dict[str, Any]]) -> Non
         paths = {folder / Path(shard["name"]).name: shard["split"] for shard in dataset.index["shards"]}
         training = read_rows([path for path, part in paths.items() if part == "train"], one["size"])
         one["mean"], one["deviation"] = _statistics(training.rows)
-        one["rows"], one["missing"] = 0, 0
+        one["rows"], one["missing"], one["replaced"] = 0, 0, 0
         for path in paths:
-            rows, (ids, missing) = read_rows([path], one["size"]), read_ids(path)
+            rows, light = read_rows([path], one["size"]), read_light(path)
             one["rows"] += len(rows.rows)
-            one["missing"] += sum(missing)
-            digest.update(_json([one["name"], ids, rows.starts.tolist()]).encode())
+            one["missing"] += sum(row["missing"] for row in light)
+            one["replaced"] += sum(row["replaced"] for row in light)
+            digest.update(_json([one["name"], [row["id"] for row in light], rows.starts.tolist()]).encode())
             digest.update(rows.rows.tobytes())
             files[f"{folder.name}/{path.name}"] = shards.sha256_of(path)
     index = {

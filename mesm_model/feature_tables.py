@@ -82,31 +82,27 @@ def read_pickled(path: Path, modality: str) -> Table:
         )
     rows: dict[str, np.ndarray] = {}
     timed: dict[str, list[tuple[float, np.ndarray]]] = {}
-    wrong = 0
     for part in parts:
         values = np.asarray(part[name], np.float32)
         if values.ndim != 3:
             raise DataError(f"{path}: found {name} of shape {list(values.shape)}, expected utterances, steps, columns")
-        wrong += int((~np.isfinite(values)).sum())
-        for name_of_row, row in zip(part["id"], np.where(np.isfinite(values), values, 0), strict=True):
+        for name_of_row, row in zip(part["id"], values, strict=True):
             whose, start = _whose(path, name_of_row)
             if start is None:
                 rows[whose] = _without_padding(row)
             else:
                 timed.setdefault(whose, []).append((start, _without_padding(row)))
     size = values.shape[2]
-    warnings = [f"{path}: {wrong} numbers are infinite or none; they are read as 0, as MulT does"] if wrong else []
-    if modality == "v" and size == FACET:
-        warnings.append(
-            f"{path}: 35 columns of vision are FACET's, and its columns {', '.join(FACET_EMOTIONS)} are predicted "
-            "emotions: a model that reads them reads another model's answer"
-        )
+    facet = (
+        f"{path}: 35 columns of vision are FACET's, and its columns {', '.join(FACET_EMOTIONS)} are predicted "
+        "emotions: a model that reads them reads another model's answer"
+    )
 
     def find(utterance: Utterance) -> np.ndarray | None:
         near = [row for start, row in timed.get(utterance.group, []) if abs(start - utterance.start) < SAME_TIME]
         return near[0] if near else rows.get(utterance.id)
 
-    return Table(size, f"{name} of {path.name}", find, tuple(warnings))
+    return Table(size, f"{name} of {path.name}", find, (facet,) if (modality, size) == ("v", FACET) else ())
 
 
 # ---- csv

@@ -129,6 +129,8 @@ def to_text(about: Mapping[str, Any]) -> str:
         lines.append(f"{MODALITIES[modality]:<8}{one['name']:<10}{size:<22}{one['what']}")
         if one["missing"]:
             lines.append(f"{'':8}{one['missing']} utterances have none: the file does not name them")
+        if one["replaced"]:
+            lines.append(f"{'':8}read as 0, being infinite or no number: {one['replaced']}")
         if "coverage" in one:
             lines.append(f"{'':8}{100 * one['coverage']:.1f} % of all words have a vector")
         lines += [f"{'':8}warning: {warning}" for warning in one["warnings"]]
@@ -167,25 +169,25 @@ def read_rows(paths: Sequence[Path], size: int) -> Ragged:
     return Ragged(np.concatenate([np.zeros((0, size), np.float32), *values]), np.concatenate([[0], *counts]).cumsum())
 
 
-def read_ids(path: Path) -> tuple[list[str], list[bool]]:
-    """The ids of a file, and for each whether an imported set lacks it."""
-    light = pq.read_table(path, columns=["id", "missing"])
-    return light.column("id").to_pylist(), light.column("missing").to_pylist()
+def read_light(path: Path) -> list[dict[str, Any]]:
+    """Of each utterance of a file its id, whether an imported set lacks it, and how many numbers were replaced."""
+    return pq.read_table(path, columns=["id", "missing", "replaced"]).to_pylist()
 
 
 def write_rows(
-    path: Path,
-    ids: Sequence[str],
-    rows: Sequence[np.ndarray],
-    missing: Sequence[bool],
-    size: int,
-    metadata: dict[str, Any],
+    path: Path, ids: Sequence[str], rows: Sequence[np.ndarray | None], size: int, metadata: dict[str, Any]
 ) -> None:
-    """Write the rows [S, size] of each utterance, whole or not at all."""
+    """Write the rows [S, size] of each utterance, whole or not at all; None: it is missing, and has none.
+
+    Infinite numbers and those that are none become 0, and are counted.
+    """
+    found = [np.zeros((0, size), "<f4") if own is None else own.astype("<f4") for own in rows]
+    finite = [np.nan_to_num(own, nan=0, posinf=0, neginf=0) for own in found]
     columns = {
         "id": pa.array(ids, pa.string()),
-        "rows": pa.array([[row.tobytes() for row in own.astype("<f4")] for own in rows], pa.list_(pa.binary(4 * size))),
-        "missing": pa.array(missing, pa.bool_()),
+        "rows": pa.array([[row.tobytes() for row in own] for own in finite], pa.list_(pa.binary(4 * size))),
+        "missing": pa.array([own is None for own in rows], pa.bool_()),
+        "replaced": pa.array([int((~np.isfinite(own)).sum()) for own in found], pa.int64()),
     }
     write_table(path, pa.table(columns), metadata | {"size": size})
 

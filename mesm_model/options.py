@@ -9,6 +9,7 @@ from mesm_data.errors import DataError
 from mesm_data.shards import Dataset
 from mesm_model import models
 from mesm_model.features import sizes_for, suited
+from mesm_model.fixed import SIZES
 from mesm_model.train import Settings
 
 
@@ -39,7 +40,7 @@ def choose(
     of_model, of_training = ({field.name for field in fields(kind)} for kind in (config_class, Settings))
     said = {name: value for name, value in given.items() if value is not None}
     assigned = {assignment.partition("=")[0]: assignment for assignment in assignments}
-    _check_names(model, {**said, **assigned}, of_model - {"emotions"} | of_training)
+    _check_names(model, {**said, **assigned}, of_model - {"emotions", *SIZES.values()} | of_training)
     own = getattr(module, "SUGGESTED", {}) | said
     suggested = {
         name: value

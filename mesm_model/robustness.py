@@ -173,7 +173,7 @@ def _damaged_rows(opened: Opened, damage: Damage) -> Ragged:
     if damage.kind == "missing":
         size = opened.part.features[damage.modality].rows.shape[1]
         return Ragged(np.zeros((0, size), np.float32), np.zeros(len(opened.part) + 1, np.int64))
-    maker = makers(opened.dataset)[damage.modality]
+    maker = makers(opened.dataset, damage.modality)[damage.modality]
     rows = list(_made_anew(opened, maker, damage))
     return Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
 
@@ -268,8 +268,8 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     panels[0].legend(frameon=False)
     figure.suptitle(title, fontsize=10)
     temporary = path.with_name(path.name + ".tmp")
-    kind = path.suffix[1:] or "svg"
-    figure.savefig(temporary, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    svg = path.suffix == ".svg"
+    figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata={"Date": None} if svg else None)
     commit_file(temporary, path)
 
 

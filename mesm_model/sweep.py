@@ -12,12 +12,13 @@ runs/ablate/
 import csv
 import io
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from mesm_data.errors import DataError
 from mesm_data.pool import Died, run_jobs
@@ -99,13 +100,13 @@ def ablate(
 
 def run_cells(cells: Sequence[Cell], workers: int) -> dict[Path, dict[str, Any]]:
     """Train what is not trained yet, `workers` runs at a time; scores.json of each by its folder."""
-    if workers == 1:
-        return {cell.out: run_cell(cell) for cell in cells}
     scores = {}
-    for cell, found in run_jobs(run_cell, cells, workers, LONG):
-        if isinstance(found, Died):
-            raise DataError(f"{cell.out}: {found.reason}; the same command goes on from here")
-        scores[cell.out] = found
+    with tqdm(total=len(cells), unit=" runs", disable=True if cells[0].machine.quiet else None) as bar:
+        for cell, found in _trained(cells, workers):
+            if isinstance(found, Died):
+                raise DataError(f"{cell.out}: {found.reason}; the same command goes on from here")
+            scores[cell.out] = found
+            bar.update()
     return scores
 
 
@@ -145,6 +146,15 @@ def paper_table(dataset: Dataset, names: Sequence[str]) -> str:
         for subset, (accuracy, f1) in table["models"].get(name.upper(), {}).items():
             lines.append(f"{name}-{subset.lower():<10}{accuracy:>8}{f1:>8}")
     return "\n".join(lines)
+
+
+def _trained(cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, dict[str, Any] | Died]]:
+    """Each cell with its scores, as they come."""
+    silent = [replace(cell, machine=replace(cell.machine, quiet=True)) for cell in cells]
+    if workers > 1:
+        yield from run_jobs(run_cell, silent, workers, LONG)
+    else:
+        yield from ((cell, run_cell(cell)) for cell in silent)
 
 
 def _cells(

@@ -3,7 +3,7 @@
 import base64
 import io
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mesm_model.predict import Model, Prediction, Result
 SECONDS = 12.0  # of an utterance whose faces and sound are shown
 PICTURED = 150  # utterances with pictures; more make the page slow
 FILM_MB = 24.0  # of the film on the page, about
-FILM = Look(height=360, most_rate=15.0, crf=30, sound_kbps=48)
+FILM = Look(height=360, most_rate=15.0, crf=30, preset="superfast", sound_kbps=48)
 TICKS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)  # seconds between two marks of the timeline
 
 
@@ -268,7 +268,7 @@ def _example(model: Model, one: Prediction) -> Example:
 def _film(result: Result) -> bytes:
     """All of the video that can be read, small."""
     kbps = min(400.0, FILM_MB * 8000 / result.seconds - FILM.sound_kbps)
-    look = Look(FILM.height, FILM.most_rate, FILM.crf, max(20, round(kbps)), FILM.sound_kbps)
+    look = replace(FILM, most_kbps=max(20, round(kbps)))
     whole = Utterance("film", Source(result.video.name), 0.0, result.seconds, "", (), (), "", "")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.mp4"

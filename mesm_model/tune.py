@@ -68,6 +68,8 @@ def tune(
     space = {name: values for name, values in _space(choice.model).items() if name not in fixed}
     if not space:
         raise DataError(f"model {choice.model}: every setting that could be searched for is given; leave one out")
+    if ranks.world > 1:
+        raise DataError("a search runs in one process; start it without torchrun")
     data = without_test(suited(dataset, choice.model, choice.config))
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):

@@ -293,15 +293,15 @@ def norm_relu_kernel(
     inside = (row < m)[:, None] & (column < C)[None, :]
     scale = tl.load(GAIN + column, mask=column < C, other=0.0).to(SUM)
     scale = scale * tl.load(INVERSE + column, mask=column < C, other=0.0).to(SUM)
-    shift = tl.load(BIAS + column, mask=column < C, other=0.0).to(SUM)
-    shift = shift - scale * tl.load(MEAN + column, mask=column < C, other=0.0).to(SUM)
+    mean = tl.load(MEAN + column, mask=column < C, other=0.0).to(SUM)
+    bias = tl.load(BIAS + column, mask=column < C, other=0.0).to(SUM)
     place = row[:, None] * C + column[None, :]
     if TAPS == 1:
         live = inside
         if not ALL_LIVE:
             live = live & (tl.load(LIVE + row, mask=row < m, other=0) != 0)[:, None]
         y = tl.load(Y + place, mask=live, other=0.0).to(SUM)
-        z = tl.where(live, y * scale[None, :] + shift[None, :], 0.0)
+        z = tl.where(live, (y - mean[None, :]) * scale[None, :] + bias[None, :], 0.0)
     else:
         z = tl.full((ROWS, COLUMNS), float("-inf"), SUM)
         best = tl.zeros((ROWS, COLUMNS), SUM)
@@ -310,7 +310,7 @@ def norm_relu_kernel(
             child = tl.load(CHILD + row * TAPS + t, mask=row < m, other=NONE)
             there = inside & (child >= 0)[:, None]
             y = tl.load(Y + child[:, None] * C + column[None, :], mask=there, other=0.0).to(SUM)
-            value = y * scale[None, :] + shift[None, :]
+            value = (y - mean[None, :]) * scale[None, :] + bias[None, :]
             better = there & ((value > z) | (value != value))  # NaN wins, as in max_pool2d
             z = tl.where(better, value, z)
             best = tl.where(better, y, best)

@@ -123,13 +123,13 @@ def test_the_text_names_the_one_place_that_tells(pointer_folder: Path) -> None:
     found = rows(pointer_folder)
     labels = np.array([fields["labels"] for fields, *_ in found])
     at_place, elsewhere, named = [], [], []
+    cell = planted.QUARTER // 2
     for fields, faces, _ in found:
         left, top, right, bottom = places[fields["id"]]["v"]
-        patch = faces[:, top:bottom, left:right].mean((0, 3))
-        at_place.append((patch * planted._checks(planted.QUARTER)).mean())
-        other_top = (top + 24) % 48
-        other = faces[:, other_top : other_top + 16, left:right].mean((0, 3))
-        elsewhere.append((other * planted._checks(planted.QUARTER)).mean())
+        other = (top + 24) % 48
+        for start, told in ((top, at_place), (other, elsewhere)):
+            patch = faces[:, start : start + cell, left : left + cell].mean((0, 3))
+            told.append((patch * planted._checks(cell)).mean())
         (word,) = set(re.findall("[a-z]+", fields["text"].lower())) & set(planted.COLOURS)
         colour = faces[:, top:bottom, left:right].mean((0, 1, 2))
         shades = {name: np.dot(colour - colour.mean(), shade) for name, shade in planted.COLOURS.items()}

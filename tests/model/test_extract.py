@@ -38,7 +38,7 @@ def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> 
         stored = features.open_part(featured, part)
         for n, (utterance, clip) in enumerate(read_utterances(featured, NEEDED["bbe34"] + NEEDED["face35"], part)):
             for modality, ragged in stored.items():
-                assert np.array_equal(ragged.of(n), made[modality].rows(utterance, clip)), (utterance.id, modality)
+                assert ragged.of(n).tolist() == made[modality].rows(utterance, clip).tolist(), utterance.id  # type: ignore[union-attr]
         assert all(len(ragged.counts) == n + 1 for ragged in stored.values())
 
 
@@ -93,8 +93,11 @@ def test_a_glove_file_is_cut_down_to_the_words_and_gives_the_emotions_their_vect
     assert set(few.emotions) <= words
 
 
-def test_an_imported_set_names_how_many_utterances_it_lacks(few: Dataset, tmp_path: Path) -> None:
-    rows = [f"{n};{name};1.5;{n}" for n, name in enumerate(["planted-train-00000", "planted-train-00003", "stranger"])]
+def test_an_imported_set_says_how_many_utterances_it_lacks_and_how_many_numbers_are_none(
+    few: Dataset, tmp_path: Path
+) -> None:
+    whose = ["planted-train-00000", "planted-train-00003", "stranger"]
+    rows = [f"{n};{name};1.5;{high}" for n, (name, high) in enumerate(zip(whose, ["-inf", "7", "9"], strict=True))]
     (tmp_path / "smile.csv").write_text("\n".join(["nothing;name;loud;high", *rows]) + "\n")
     result = CliRunner().invoke(
         main,
@@ -104,7 +107,9 @@ def test_an_imported_set_names_how_many_utterances_it_lacks(few: Dataset, tmp_pa
     assert "18 utterances have none: the file does not name them" in result.output
     rows_of = features.open_part(features.attach(few, tmp_path / "f"), "train")["a"]
     assert rows_of.counts.tolist() == [1, 0, 0, 1, *[0] * 8]
-    assert rows_of.of(3).tolist() == [[1, 1.5, 1]]
+    assert rows_of.of(3).tolist() == [[1, 1.5, 7]]
+    assert rows_of.of(0).tolist() == [[0, 1.5, 0]]
+    assert "read as 0, being infinite or no number: 1\n" in result.output
 
 
 @pytest.mark.parametrize(
@@ -125,7 +130,8 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
     few: Dataset, featured: Dataset, tmp_path: Path
 ) -> None:
     folder = Path(featured.index["features"]["folder"])
-    with pytest.raises(DataError, match=r"plan.json: text is hash here, now asked for svd; give another --out"):
+    message = r"plan.json: the folder has text hash, now asked for text svd; give another --out, or delete"
+    with pytest.raises(DataError, match=message):
         make_features(featured, folder, USUAL | {"t": Wanted("svd")}, quiet=True)
     with pytest.raises(DataError, match=r"plan.json: features of another dataset"):
         make_features(few, folder, USUAL, quiet=True)
@@ -138,3 +144,4 @@ def test_a_glove_file_without_any_of_the_words_is_told(few: Dataset, tmp_path: P
     (tmp_path / "glove.txt").write_text("zebra 0.1 0.2\nlion 0.3 0.4\n")
     with pytest.raises(DataError, match=r"glove.txt has a vector for none of its words; take another --text"):
         make_features(few, tmp_path / "f", USUAL | {"t": Wanted("glove", tmp_path / "glove.txt")}, quiet=True)
+    assert make_features(few, tmp_path / "f", USUAL, quiet=True)["sets"]["t"]["name"] == "hash"  # nothing was made yet

@@ -179,14 +179,6 @@ def test_facets_predicted_emotions_are_named_in_a_warning(tmp_path: Path) -> Non
     assert read_pickled(mmsa(tmp_path, ["video$_$3"], np.ones((1, 2, 35))), "t").warnings == ()
 
 
-def test_infinite_numbers_become_zero_with_a_warning(tmp_path: Path) -> None:
-    vision = np.ones((1, 2, 3))
-    vision[0, 1, 2] = -np.inf
-    table = read_pickled(mmsa(tmp_path, ["video$_$3"], vision), "v")
-    assert table.find(utterance()).tolist() == [[1, 1, 1], [1, 1, 0]]  # type: ignore[union-attr]
-    assert "3 numbers are infinite or none" in table.warnings[0]  # one in each part
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

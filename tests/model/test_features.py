@@ -66,6 +66,11 @@ def test_the_sizes_of_the_features_become_settings_of_the_model(featured: Datase
     )
 
 
+def test_sizes_that_follow_from_the_features_cannot_be_set(featured: Dataset) -> None:
+    with pytest.raises(DataError, match="setting 'text_size': neither lf-lstm nor its training has it"):
+        choose(featured, "lf-lstm", {}, ("text_size=12",))
+
+
 def test_a_run_remembers_the_names_and_the_digest_of_its_features(small: Dataset, featured: Dataset) -> None:
     digest = featured.index["features"]["digest"]
     assert about(featured)["features"] == {"digest": digest, "names": "hash, bbe34, face35"}
