@@ -333,6 +333,46 @@ def synth_mosei(out: Path, seed: int) -> None:
     click.echo(f"{out}: a raw tree; expected.json says what is in it")
 
 
+@synth.command("planted")
+@click.option("--out", type=OUT, required=True, help="Folder of the dataset.")
+@click.option(
+    "--train",
+    type=click.IntRange(min=1),
+    help="Utterances to train on; valid gets a quarter and test half as many. [default: 2000]",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def synth_planted(out: Path, train: int | None, seed: int) -> None:
+    """A dataset in which text, sound and picture each carry a known share of what can be known.
+
+    mesm-data synth planted --out out/planted
+    """
+    _print_ceilings(out, "write_planted", train, seed)
+
+
+@synth.command("pointer")
+@click.option("--out", type=OUT, required=True, help="Folder of the dataset.")
+@click.option(
+    "--train",
+    type=click.IntRange(min=1),
+    help="Utterances to train on; valid gets a quarter and test half as many. [default: 2000]",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def synth_pointer(out: Path, train: int | None, seed: int) -> None:
+    """A dataset in which the text says where in sound and picture to look.
+
+    mesm-data synth pointer --out out/pointer
+    """
+    _print_ceilings(out, "write_pointer", train, seed)
+
+
+def _print_ceilings(out: Path, write: str, train: int | None, seed: int) -> None:
+    from mesm_data import planted
+
+    ceilings = getattr(planted, write)(out, planted.sizes(train or planted.TRAIN), seed)
+    click.echo(planted.describe(ceilings))
+    click.echo(f"Written to {out}; the same figures are in {out / 'ceilings.json'}")
+
+
 def _expect_new(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: not empty; give another --out")

@@ -365,6 +365,7 @@ def compare(
     click.echo(tables.to_text(found))
     for path, write in ((out, tables.to_html), (table, tables.to_csv), (latex, tables.to_latex)):
         if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, write(found))
             click.echo(f"Written to {path}")
 
@@ -432,6 +433,7 @@ def robustness(run: Path, dataset: Path, part: str, out: Path | None, **options:
         rows, skipped = trying.robustness(run, opened, part, ranks, how.cache)
     for damage in skipped:
         click.echo(f"{damage}: cannot be done to imported features, left out", err=True)
+    picture.parent.mkdir(parents=True, exist_ok=True)
     trying.write_table(picture.with_suffix(".csv"), rows)
     trying.draw(picture, rows, f"{run} on {dataset}, part {part}")
     click.echo(trying.to_text(rows))
@@ -475,6 +477,7 @@ def predict(
         result = ask(video, model, words, face)
     click.echo(timeline.to_text(result))
     if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(json_file, json.dumps(timeline.to_json(result), indent=1, ensure_ascii=False) + "\n")
     if out:
         timeline.write_page(out, result)
@@ -516,15 +519,17 @@ def attention(
         raise click.UsageError("--video shows one utterance; give one id with --ids")
     opened = open_dataset(dataset)
     with join(device) as ranks:
-        model = load_model(run, ranks.device)
+        model = load_model(run, ranks.device, top_p)
         if ids:
-            looked = visualize.look(opened, model, ids, top_p)
+            looked = visualize.look(opened, model, ids)
         else:
-            looked = visualize.look_for_each_emotion(opened, model, part, top_p)
+            looked = visualize.look_for_each_emotion(opened, model, part)
     if out:
         visualize.draw(out, looked, model)
     if video:
-        visualize.film(video, looked[0], model, raw)
+        from mesm_model.attention_film import write_film
+
+        write_film(video, looked[0], model, raw)
     click.echo(f"Written to {' and '.join(str(path) for path in (out, video) if path)}")
 
 

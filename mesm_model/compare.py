@@ -250,8 +250,8 @@ def _intervals(
     drawn = [metrics.weighted(p, labels, t, weights) for p, t in zip(probability, thresholds, strict=True)]
     found = {}
     for kind in NAMES:
-        means = np.mean([np.nanmean(one[kind], axis=1) for one in drawn], axis=0)
-        low, high = np.nanpercentile(means, [2.5, 97.5])
+        means = np.mean([metrics.nanmean(one[kind]) for one in drawn], axis=0)  # [R]
+        low, high = metrics.percentiles(means[:, None])[:, 0]
         found[kind] = (float(low), float(high))
     return found
 
@@ -283,5 +283,5 @@ def _difference(
             )
             sides.append(metrics.from_counts(hits, alarms, positives, negatives))
         for kind in TESTED:
-            total[kind] += np.nanmean(sides[0][kind] - sides[1][kind], axis=1) / len(first)
+            total[kind] += metrics.nanmean(sides[0][kind] - sides[1][kind]) / len(first)
     return total

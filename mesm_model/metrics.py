@@ -81,7 +81,7 @@ def intervals(
     """95 % bootstrap intervals over utterances: for each score [2, E + 1], low and high, the average last."""
     weights = np.random.default_rng(seed).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=draws)
     drawn = weighted(_checked(probability), labels, thresholds, weights.astype(float))
-    return {name: _percentiles(np.column_stack([values, _nanmean(values)])) for name, values in drawn.items()}
+    return {name: percentiles(np.column_stack([values, nanmean(values)])) for name, values in drawn.items()}
 
 
 def weighted(
@@ -106,6 +106,19 @@ def from_counts(
         "wacc": (_ratio(hits, positives) + _ratio(negatives - alarms, negatives)) / 2,
         "f1": np.where(positives > 0, f1, np.nan),
     }
+
+
+def nanmean(values: np.ndarray) -> np.ndarray:
+    """Over the last axis, nan where all are, without numpy's warning."""
+    return _ratio(np.nansum(values, -1), (~np.isnan(values)).sum(-1).astype(float))
+
+
+def percentiles(values: np.ndarray) -> np.ndarray:
+    """The 2.5 and 97.5 percentiles of each column, [2, columns]; nan for a column without a number."""
+    bounds = np.full((2, values.shape[1]), np.nan)
+    some = ~np.isnan(values).all(0)
+    bounds[:, some] = np.nanpercentile(values[:, some], [2.5, 97.5], axis=0)
+    return bounds
 
 
 def table(scores: Scores, others: Mapping[str, Scores], emotions: Sequence[str]) -> str:
@@ -135,19 +148,6 @@ def _auc(probability: np.ndarray, present: np.ndarray, weights: np.ndarray) -> n
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """nan where `below` is 0."""
     return np.divide(above, below, out=np.full(np.broadcast_shapes(above.shape, below.shape), np.nan), where=below > 0)
-
-
-def _nanmean(values: np.ndarray) -> np.ndarray:
-    """Over the last axis, nan where all are, without numpy's warning."""
-    return _ratio(np.nansum(values, -1), (~np.isnan(values)).sum(-1).astype(float))
-
-
-def _percentiles(values: np.ndarray) -> np.ndarray:
-    """The 2.5 and 97.5 percentiles of each column, [2, columns]; nan for a column without a number."""
-    bounds = np.full((2, values.shape[1]), np.nan)
-    some = ~np.isnan(values).all(0)
-    bounds[:, some] = np.nanpercentile(values[:, some], [2.5, 97.5], axis=0)
-    return bounds
 
 
 def _percent(share: float) -> str:

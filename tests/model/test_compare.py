@@ -189,14 +189,14 @@ def test_a_score_that_is_not_defined_is_a_dash(found: Comparison) -> None:
 def test_the_command_leaves_out_what_is_no_run_and_writes_every_form(runs: Path, tmp_path: Path) -> None:
     arguments = ["compare", *map(str, sorted(runs.iterdir())), "--device", "cpu"]
     for option in ("out", "csv", "latex"):
-        arguments += [f"--{option}", str(tmp_path / option)]
+        arguments += [f"--{option}", str(tmp_path / "new" / option)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "notes: no finished run, left out" in result.output
     assert "sound_only" in result.output
-    assert (tmp_path / "out").read_text().startswith("<!doctype html>")
-    assert (tmp_path / "csv").read_text().startswith("name,model")
-    assert (tmp_path / "latex").read_text().startswith(r"\begin{tabular}")
+    beginnings = {"out": "<!doctype html>", "csv": "name,model", "latex": r"\begin{tabular}"}
+    for option, beginning in beginnings.items():
+        assert (tmp_path / "new" / option).read_text().startswith(beginning)
 
 
 def test_nothing_but_other_folders_is_told(runs: Path) -> None:
