@@ -520,10 +520,7 @@ def attention(
     opened = open_dataset(dataset)
     with join(device) as ranks:
         model = load_model(run, ranks.device, top_p)
-        if ids:
-            looked = visualize.look(opened, model, ids)
-        else:
-            looked = visualize.look_for_each_emotion(opened, model, part)
+        looked = visualize.look(opened, model, ids) if ids else visualize.look_for_each_emotion(opened, model, part)
     if out:
         visualize.draw(out, looked, model)
     if video:

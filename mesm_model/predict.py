@@ -58,8 +58,18 @@ class Model:
         return Recipe(**stored | {"face_thresholds": tuple(stored["face_thresholds"])})
 
     @property
+    def width(self) -> int:
+        """Channels of the first convolutions."""
+        return self.network.config.width
+
+    @property
+    def query_size(self) -> int:
+        """Of the vector that the attention asks with; mesm only."""
+        return self.network.query_size
+
+    @property
     def thresholds(self) -> np.ndarray:
-        return np.array(self.checkpoint.thresholds, np.float32)
+        return np.array(self.checkpoint.thresholds)
 
 
 @dataclass(frozen=True)
@@ -93,8 +103,11 @@ class Result:
     missing: tuple[str, ...]  # sentences on what could not be used
 
 
-def load_model(run: Path, device: torch.device | str = "cpu") -> Model:
-    """The best checkpoint of a run. Raises CheckpointError, and DataError for a model that takes fixed features."""
+def load_model(run: Path, device: torch.device | str = "cpu", top_p: float | None = None) -> Model:
+    """The best checkpoint of a run; `top_p`: another share of the attention than it was trained to keep.
+
+    Raises CheckpointError, and DataError for a model that takes fixed features or has no attention to keep a share of.
+    """
     checkpoint = checkpoints.load(run)
     if is_two_phase(models.load(checkpoint.model).Config):
         raise DataError(
@@ -102,7 +115,16 @@ def load_model(run: Path, device: torch.device | str = "cpu") -> Model:
         )
     folder = run if run.is_dir() else run.parent
     network: Any = checkpoints.build_model(checkpoint, folder).to(device)
+    if top_p is not None:
+        check_attention(run, checkpoint, network)
+        network.top_p = top_p
     return Model(run, checkpoint, network, text_folder(network, folder), torch.device(device))
+
+
+def check_attention(run: Path, checkpoint: Checkpoint, network: Any) -> None:
+    """Raises DataError for a model that looks everywhere."""
+    if not hasattr(network, "top_p"):
+        raise DataError(f"{run}: a {checkpoint.model} has no attention to show; expected a run of mesm")
 
 
 def predict(video: Path, model: Model, words: str | Sequence[Line] | None, face: int | None = None) -> Result:

@@ -98,21 +98,18 @@ def write_page(out: Path, result: Result) -> None:
         _card(model, one, n in pictured or len(result.predictions) <= PICTURED)
         for n, one in enumerate(result.predictions)
     ]
-    page = (
-        _environment()
-        .get_template("timeline.html")
-        .render(
-            result=result,
-            model=model,
-            letters=MODALITIES,
-            version=version("mesm"),
-            notes=notes(result),
-            cards=cards,
-            slot=SLOT,
-            shown_seconds=SECONDS,
-            ticks=_ticks(result.seconds),
-            film=base64.b64encode(_film(result)).decode(),
-        )
+    template = _environment().get_template("timeline.html")
+    page = template.render(
+        result=result,
+        model=model,
+        letters=MODALITIES,
+        version=version("mesm"),
+        notes=notes(result),
+        cards=cards,
+        slot=SLOT,
+        shown_seconds=SECONDS,
+        ticks=_ticks(result.seconds),
+        film=base64.b64encode(_film(result)).decode(),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
@@ -193,42 +190,45 @@ def _attention(model: Model, one: Prediction) -> list[str]:
         levels = of_modality(one.answer.levels, letter)
         if levels and len(levels[0].kept):
             kept = ", ".join(f"{100 * kept_share(level).mean():.0f}" for level in levels)
-            saved = np.mean(
-                [saved_share(level, model.network.config.width, model.network.query_size) for level in levels]
-            )
+            saved = np.mean([saved_share(level, model.width, model.query_size) for level in levels])
             sentences.append(f"{name}: {kept} % of the places kept, {100 * saved:.0f} % of the multiply-adds spared")
     return sentences
 
 
 def _pieces(model: Model, one: Prediction) -> list[_Piece]:
     example = _example(model, one)
-    slots = face_slots(example)
-    levels = {letter: of_modality(one.answer.levels, letter) for letter in "va"}
-    looked = depth(levels["v"]) / len(levels["v"]) if levels["v"] else None
-    heard = side_by_side(depth(levels["a"]) / len(levels["a"])) if levels["a"] and len(one.clip.mels) else None
-    mel = grey_mel(one.clip.mels)[:, : example.mel.shape[1]]
+    slots, mel = face_slots(example), grey_mel(one.clip.mels)[:, : example.mel.shape[1]]
+    seen, heard = (_kept(one, letter) for letter in "va")
     frames = SLOT / model.recipe.hop  # of a slot
     found = []
     for piece in pieces(example, SECONDS):
-        first = round(piece.start / SLOT)
-        begin, end = round(first * frames), round((first + len(piece.scores)) * frames)
-        sound = mel[:, begin:end]
-        kept = None
-        if heard is not None and sound.size:
-            scale = one.clip.mels.shape[2] // levels["a"][0].kept.shape[2]  # mel frames a place
-            kept = heard[:, begin // scale : begin // scale + -(-sound.shape[1] // scale)]
+        first, count = round(piece.start / SLOT), len(piece.scores)
+        begin, end = round(first * frames), min(round((first + count) * frames), mel.shape[1])
+        sound = begin < end
         found.append(
             _Piece(
-                piece.start,
-                piece.scores,
-                _uri(piece.faces, "jpeg"),
-                _jpeg(sound) if sound.size else "",
-                piece.share,
-                _red(_strip(looked, slots, first, len(piece.scores))) if looked is not None else "",
-                _red(kept) if kept is not None else "",
+                start=piece.start,
+                scores=piece.scores,
+                faces=_uri(piece.faces, "jpeg"),
+                mel=_jpeg(mel[:, begin:end]) if sound else "",
+                share=piece.share,
+                kept_faces=_red(_strip(seen, slots, first, count)) if seen is not None else "",
+                kept_mel=_red(_stretch(heard, begin, end, mel.shape[0])) if heard is not None and sound else "",
             )
         )
     return found
+
+
+def _kept(one: Prediction, letter: str) -> np.ndarray | None:
+    """The share of the layers that kept each place, float [F, H, W]; None where nothing was looked at."""
+    levels = of_modality(one.answer.levels, letter)
+    return depth(levels) / len(levels) if levels and len(levels[0].kept) else None
+
+
+def _stretch(heard: np.ndarray, begin: int, end: int, mels: int) -> np.ndarray:
+    """The masks of all chunks from one mel frame to another, on their own coarser grid, low tones below."""
+    scale = mels // heard.shape[1]
+    return side_by_side(heard)[:, begin // scale : -(-end // scale)]
 
 
 def _strip(looked: np.ndarray, slots: dict[int, int], first: int, count: int) -> np.ndarray:
@@ -315,9 +315,8 @@ def _points(difference: float) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("mesm_model"), PackageLoader("mesm_data.report")]
-        ),  # report.css is the data side's
+        # report.css is the data side's
+        loader=ChoiceLoader([PackageLoader("mesm_model"), PackageLoader("mesm_data.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,47 +1,34 @@
-"""Where the text makes the model look: the nuclei of each attention layer, as a picture and as a film.
+"""Where the text makes the model look: the nuclei of each attention layer, as in the paper's Figures 3 and 4.
 
-The paper's Figures 3 and 4, from the `Trace` that the sparsity figures come from too. Home of moviepy.
+They come from the `Trace` that the sparsity figures come from too. attention_film.py makes a film of it.
 """
 
 import difflib
 import io
-import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mesm_data.clip import Clip
-from mesm_data.encode import write_films
 from mesm_data.errors import DataError
 from mesm_data.report.sheet import TICKS
 from mesm_data.shards import Dataset, faces_of, mels_of
 from mesm_data.utterance import Utterance, read_utterances
 from mesm_model import checkpoint as checkpoints
 from mesm_model.attention import TracedLevel
-from mesm_model.overlay import depth, grey_mel, kept_share, of_modality, saved_share, side_by_side, tinted
-from mesm_model.predict import Answer, Model, answer
+from mesm_model.overlay import grey_mel, kept_share, of_modality, saved_share, tinted
+from mesm_model.predict import Answer, Model, answer, check_attention
 
 ROWS = 4  # moments at which a face and a chunk are shown, over all utterances; at least one of each
 CANDIDATES = 30  # utterances of an emotion among which --one-per-emotion chooses
 ENLARGED = 8  # times; pixels stay apart, so that nothing is made up between them
 FACE_WIDE, MEL_WIDE, GAP = 1.72, 0.92, 0.45  # inches
-# The film: x, y, width and height in pixels.
-BOARD = (1280, 720)
-FILM_BOX, FACE_BOX, BARS_BOX, MEL_BOX = (
-    (32, 110, 480, 384),
-    (544, 110, 384, 384),
-    (1060, 110, 190, 384),
-    (90, 530, 1160, 110),
-)
-FILM_RATE = 25  # pictures a second
-DARK, LIGHT, FAINT, BRIGHT = "#15161a", "#e9e9ee", "#5b5c66", "#f0b45a"
 
 
 @dataclass(frozen=True)
@@ -53,9 +40,9 @@ class Looked:
     answer: Answer
 
 
-def look(dataset: Dataset, model: Model, ids: Sequence[str], top_p: float | None = None) -> list[Looked]:
+def look(dataset: Dataset, model: Model, ids: Sequence[str]) -> list[Looked]:
     """The utterances in the order of `ids`. Raises DataError for an id that is not there, a model without attention."""
-    _prepare(dataset, model, top_p)
+    _check(dataset, model)
     found = {utterance.id: (utterance, clip) for utterance, clip in _read(dataset, ids)}
     for name in ids:
         if name not in found:
@@ -66,12 +53,12 @@ def look(dataset: Dataset, model: Model, ids: Sequence[str], top_p: float | None
     return [Looked(*found[name], answer(model, found[name][1], found[name][0].text)) for name in ids]
 
 
-def look_for_each_emotion(dataset: Dataset, model: Model, part: str, top_p: float | None = None) -> list[Looked]:
+def look_for_each_emotion(dataset: Dataset, model: Model, part: str) -> list[Looked]:
     """For each emotion the utterance that is labelled with it alone and gets the highest probability of it.
 
     Of the first CANDIDATES of the part, by id, with a face found. An emotion that nobody has alone is left out.
     """
-    _prepare(dataset, model, top_p)
+    _check(dataset, model)
     if part not in dataset.splits:
         raise DataError(f"{dataset.folder}: no part {part!r}, expected one of {', '.join(dataset.splits)}")
     rows = sorted(
@@ -115,30 +102,9 @@ def draw(out: Path, looked: Sequence[Looked], model: Model) -> None:
     out.write_bytes(drawn.getvalue())
 
 
-def film(out: Path, one: Looked, model: Model, raw: Path | None) -> None:
-    """Write an mp4 of one utterance: faces and mel with what was kept, a cursor, the words, bars of the probabilities.
-
-    With the `raw` corpus also the speaker and the sound. Raises DataError where its files are missing.
-    """
-    import moviepy
-
-    seconds = one.utterance.end - one.utterance.start
-    with tempfile.TemporaryDirectory() as folder:
-        layers = [moviepy.ImageClip(_board(one, model)).with_duration(seconds), *_face_clips(one, seconds)]
-        layers.append(_cursor(seconds))
-        speaker = _speaker(one, raw, Path(folder)) if raw else None
-        if speaker:
-            x, y, width, height = FILM_BOX
-            middle = x + (width - speaker.w) // 2, y + (height - speaker.h) // 2
-            layers.append(speaker.with_position(middle).with_duration(seconds))
-        composed = moviepy.CompositeVideoClip(layers, size=BOARD).with_duration(seconds)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        composed.write_videofile(
-            str(out), fps=FILM_RATE, codec="libx264", audio_codec="aac", preset="veryfast", logger=None,
-            temp_audiofile=str(Path(folder) / "sound.m4a"),
-        )  # fmt: skip
-        if speaker:
-            speaker.close()
+def mel_row(hertz: float, sample_rate: int) -> float:
+    """The row of 128 at which a frequency lies on the HTK mel scale."""
+    return float(128 * np.log10(1 + hertz / 700) / np.log10(1 + sample_rate / 2 / 700))
 
 
 # ---- what is looked at
@@ -151,12 +117,9 @@ class Moment(NamedTuple):
     chunk: int | None
 
 
-def _prepare(dataset: Dataset, model: Model, top_p: float | None) -> None:
+def _check(dataset: Dataset, model: Model) -> None:
     checkpoints.check_data(model.checkpoint, dataset, model.run)
-    if not hasattr(model.network, "top_p"):
-        raise DataError(f"{model.run}: a {model.checkpoint.model} has no attention to show; expected a run of mesm")
-    if top_p is not None:
-        model.network.top_p = top_p
+    check_attention(model.run, model.checkpoint, model.network)
 
 
 def _read(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[Utterance, Clip]]:
@@ -223,11 +186,8 @@ def _row_words(one: Looked, moment: Moment, model: Model, several: bool) -> str:
     seconds = max(0.0, float(one.clip.face_times[moment.face]) - u.start) if moment.face is not None else 0.0
     if not several:
         return f"at {seconds:.1f} s"
-    return (
-        textwrap.shorten(f"{u.id}, at {seconds:.1f} s: “{u.text}”", 110, placeholder=" ...")
-        + "\n"
-        + _decided(one, model)
-    )
+    words = textwrap.shorten(f"{u.id}, at {seconds:.1f} s: “{u.text}”", 110, placeholder=" ...")
+    return f"{words}\n{_decided(one, model)}"
 
 
 def _decided(one: Looked, model: Model) -> str:
@@ -264,7 +224,7 @@ def _draw_chunk(axes: Axes, one: Looked, chunk: int, layer: int, model: Model) -
     ends = [f"{begin:.1f}", f"{begin + length:.1f} s"] if layer == 0 else ["", ""]
     axes.set_xticks([begin, begin + length], ends, fontsize=7)
     ticks = [tick for tick in TICKS if tick <= one.clip.sample_rate / 2] if layer == 0 else []
-    axes.set_yticks([_mel_row(tick, one.clip.sample_rate) for tick in ticks], [str(tick) for tick in ticks], fontsize=7)
+    axes.set_yticks([mel_row(tick, one.clip.sample_rate) for tick in ticks], [str(tick) for tick in ticks], fontsize=7)
     if layer == 0:
         axes.set_ylabel("Hz", fontsize=7, labelpad=1)
     _label(axes, "mel chunk", levels, chunk, layer, model)
@@ -280,116 +240,4 @@ def _label(axes: Axes, name: str, levels: Sequence[TracedLevel], frame: int, lay
 
 
 def _saved(level: TracedLevel, model: Model) -> np.ndarray:
-    return saved_share(level, model.network.config.width, model.network.query_size)
-
-
-def _mel_row(hertz: float, sample_rate: int) -> float:
-    """The row of 128 at which a frequency lies on the HTK mel scale."""
-    return float(128 * np.log10(1 + hertz / 700) / np.log10(1 + sample_rate / 2 / 700))
-
-
-# ---- the film
-
-
-def _board(one: Looked, model: Model) -> np.ndarray:
-    """All that does not move, uint8 [H, W, 3]: words, bars, mel with what was kept of it."""
-    figure = Figure(figsize=(BOARD[0] / 100, BOARD[1] / 100), dpi=100, facecolor=DARK)
-    canvas = FigureCanvasAgg(figure)
-    words = textwrap.wrap(f"“{one.utterance.text}”", 86)[:2]
-    style: dict[str, Any] = {"color": LIGHT, "va": "top", "parse_math": False}
-    figure.text(0.025, 0.965, "\n".join(words), fontsize=17, linespacing=1.35, **style)
-    figure.text(
-        0.025,
-        0.03,
-        f"{one.utterance.id}, p = {model.network.top_p:g}; red: kept by the attention, the redder the more layers",
-        fontsize=11,
-        **style,
-    )
-    x, y, _, height = FILM_BOX
-    place = (x / BOARD[0], 1 - (y + height / 2) / BOARD[1])
-    figure.text(
-        *place, "no film and no sound here:\nthey are in the raw corpus, --raw", fontsize=12, **style | {"color": FAINT}
-    )
-    _draw_bars(_pixel_axes(figure, BARS_BOX), one, model)
-    _draw_mel(_pixel_axes(figure, MEL_BOX), one, model)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _draw_bars(axes: Axes, one: Looked, model: Model) -> None:
-    names, rows = model.emotions, np.arange(len(model.emotions))
-    colours = [BRIGHT if p > t else FAINT for p, t in zip(one.answer.probability, model.thresholds, strict=True)]
-    axes.barh(rows, one.answer.probability, 0.62, color=colours)
-    for row, threshold in zip(rows, model.thresholds, strict=True):
-        axes.plot([threshold, threshold], [row - 0.4, row + 0.4], color=LIGHT, linewidth=1.5)
-    axes.set_yticks(rows, names, fontsize=13, color=LIGHT)
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.5, 1])
-    axes.invert_yaxis()
-
-
-def _draw_mel(axes: Axes, one: Looked, model: Model) -> None:
-    seconds = one.utterance.end - one.utterance.start
-    levels = of_modality(one.answer.levels, "a")
-    if len(one.clip.mels):
-        picture = grey_mel(one.clip.mels)
-        if levels:
-            picture = tinted(picture, side_by_side(depth(levels) / len(levels)))
-        length = len(one.clip.mels) * model.recipe.chunk * model.recipe.hop
-        axes.imshow(picture, extent=(0, length, 0, 128), aspect="auto", interpolation="nearest")
-    axes.set_xlim(0, seconds)
-    axes.set_ylim(0, 128)
-    ticks = [tick for tick in TICKS[::2] if tick <= one.clip.sample_rate / 2]
-    axes.set_yticks([_mel_row(tick, one.clip.sample_rate) for tick in ticks], [f"{tick} Hz" for tick in ticks])
-    axes.set_xlabel("seconds", color=LIGHT, fontsize=11)
-
-
-def _pixel_axes(figure: Figure, box: tuple[int, int, int, int]) -> Axes:
-    x, y, width, height = box
-    axes = figure.add_axes((x / BOARD[0], 1 - (y + height) / BOARD[1], width / BOARD[0], height / BOARD[1]))
-    axes.set_facecolor(DARK)
-    axes.tick_params(colors=LIGHT, labelsize=10)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes
-
-
-def _face_clips(one: Looked, seconds: float) -> list[Any]:
-    """Each face with its red, from its time to the next one's."""
-    import moviepy
-
-    levels = of_modality(one.answer.levels, "v")
-    share = depth(levels) / len(levels) if levels else None
-    times = [max(0.0, float(time) - one.utterance.start) for time in one.clip.face_times]
-    ends = [*times[1:], seconds]
-    size = FACE_BOX[2] // one.clip.faces.shape[1] if len(one.clip.faces) else 1
-    clips = []
-    for n, (begin, end) in enumerate(zip([0.0, *times[1:]], ends, strict=True)):
-        if begin < end:
-            picture = one.clip.faces[n].repeat(size, 0).repeat(size, 1)
-            picture = picture if share is None else tinted(picture, share[n])
-            clips.append(
-                moviepy.ImageClip(picture).with_start(begin).with_duration(end - begin).with_position(FACE_BOX[:2])
-            )
-    return clips
-
-
-def _cursor(seconds: float) -> Any:
-    import moviepy
-
-    x, y, width, height = MEL_BOX
-    line = moviepy.ColorClip((2, height), (255, 255, 255)).with_duration(seconds)
-    return line.with_position(lambda t: (x + round(width * t / seconds), y))
-
-
-def _speaker(one: Looked, raw: Path, folder: Path) -> Any:
-    """The speaker's film with sound, as large as its box."""
-    import moviepy
-
-    source = one.utterance.source
-    for name in (source.video, source.audio):
-        if name and not (raw / name).exists():
-            raise DataError(f"{raw}: {name} is not there; expected the raw corpus that the dataset was built from")
-    write_films(raw, [one.utterance], [folder / "speaker.mp4"])
-    clip = moviepy.VideoFileClip(str(folder / "speaker.mp4"))
-    return clip.resized(min(FILM_BOX[2] / clip.w, FILM_BOX[3] / clip.h))
+    return saved_share(level, model.width, model.query_size)

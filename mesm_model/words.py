@@ -74,36 +74,36 @@ def listen(media: Path, model: Path) -> list[Line]:
 
 
 def _cues(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Line]:
-    """WebVTT and SubRip; a cue goes to the next blank line, number or times."""
-    cue: tuple[float, float] | None = None
+    """WebVTT and SubRip: a cue is a line of times and what stands below it, up to the next one."""
+    times: tuple[float, float] | None = None
     said: list[str] = []
     passing = False  # inside a header, note or style of WebVTT
     for place, (number, text) in enumerate(lines):
         follows = place > 0 and lines[place - 1][0] == number - 1  # no blank line between
-        ahead = place + 1 < len(lines) and lines[place + 1][0] == number + 1 and _CUE.fullmatch(lines[place + 1][1])
-        times = _CUE.fullmatch(text)
-        if times:
-            if cue:
-                yield Line(*cue, _plain(said))
-            cue, said, passing = (
-                _checked(path, number, _seconds(times.groups()[:4]), _seconds(times.groups()[4:])),
-                [],
-                False,
-            )
+        match = _CUE.fullmatch(text)
+        if match:
+            if times:
+                yield Line(*times, _plain(said))
+            times = _checked(path, number, _seconds(match.groups()[:4]), _seconds(match.groups()[4:]))
+            said, passing = [], False
         elif not follows and re.match(r"WEBVTT|NOTE|STYLE|REGION", text):
             passing = True
-        elif passing and follows:
+        elif (passing and follows) or _is_name(lines, place, follows):
             continue
-        elif ahead and (text.strip().isdigit() or not follows):
-            continue  # the name of the cue below
-        elif cue is None:
-            raise DataError(
-                f"{path}:{number}: found {text.strip()[:60]!r}, expected times such as 00:01.500 --> 00:04.250"
-            )
+        elif times is None:
+            found = text.strip()[:60]
+            raise DataError(f"{path}:{number}: found {found!r}, expected times such as 00:01.500 --> 00:04.250")
         else:
             said.append(text)
-    if cue:
-        yield Line(*cue, _plain(said))
+    if times:
+        yield Line(*times, _plain(said))
+
+
+def _is_name(lines: Sequence[tuple[int, str]], place: int, follows: bool) -> bool:
+    """True for the number or name of a cue, which stands right above its times."""
+    number, text = lines[place]
+    below = lines[place + 1] if place + 1 < len(lines) else (0, "")
+    return below[0] == number + 1 and bool(_CUE.fullmatch(below[1])) and (text.strip().isdigit() or not follows)
 
 
 def _seconds(clock: Iterable[str | None]) -> float:
@@ -132,9 +132,7 @@ def _timed(path: Path, number: int, text: str) -> Line:
 
 def _checked(path: Path, number: int, start: float, end: float) -> tuple[float, float]:
     if not 0 <= start < end:
-        raise DataError(
-            f"{path}:{number}: found {start:g} to {end:g} s, expected a start from 0 on and an end behind it"
-        )
+        raise DataError(f"{path}:{number}: found {start:g} to {end:g} s, expected a start from 0 on, then an end")
     return start, end
 
 

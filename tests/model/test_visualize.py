@@ -1,4 +1,4 @@
-"""Where a model looks is shown as it was traced: in a picture layer by layer, in a film with speaker and sound."""
+"""Where a model looks is drawn as it was traced, layer by layer, with what that kept and spared."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,45 +10,23 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mesm_data.errors import DataError
-from mesm_data.media import DecodeLog, frames, probe, sounds
-from mesm_data.shards import Dataset, open_dataset
-from mesm_data.utterance import Source
+from mesm_data.shards import Dataset
 from mesm_model import visualize
 from mesm_model.checkpoint import CheckpointError
 from mesm_model.cli import main
 from mesm_model.overlay import kept_share
 from mesm_model.predict import Model, load_model
-from mesm_model.visualize import FACE_BOX, FILM_BOX, MEL_BOX, draw, film, look, look_for_each_emotion
-from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
-from tests.data.test_encode import CLICKS, RATE, write_recording
+from mesm_model.visualize import draw, look, look_for_each_emotion
+from tests.data.made_up import EMOTIONS, made_up_rows
+from tests.model.filmed import write_filmed
 from tests.model.untrained import write_run
 
 ID = "Ses01F_impro01_F002"
 
 
 @pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("raw")
-    write_recording(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Utterances of 1.5 s in a recording of six."""
-    rows = []
-    for n, row in enumerate(made_up_rows(20)):
-        start = 0.25 * n
-        source = Source("film.avi", "sound.wav", (0.0, 0.0, 0.5, 1.0), 0)
-        clip = replace(
-            row.clip,
-            face_times=(start + 0.5 * np.arange(3)).astype(np.float32),
-            mels=np.concatenate([row.clip.mels, row.clip.mels]),
-        )
-        rows.append(
-            row._replace(utterance=replace(row.utterance, source=source, start=start, end=start + 1.5), clip=clip)
-        )
-    return open_dataset(write_made_up(tmp_path_factory.mktemp("data") / "set", rows))
+    return write_filmed(tmp_path_factory.mktemp("data") / "set")
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +66,12 @@ def test_utterances_are_looked_at_as_they_are_in_the_dataset(dataset: Dataset, m
     }
 
 
-def test_a_smaller_p_keeps_fewer_places(dataset: Dataset, model: Model) -> None:
+def test_a_smaller_p_keeps_fewer_places(dataset: Dataset, run: Path) -> None:
     kept = {}
-    for p in (0.2, 0.9, None):
-        (one,) = look(dataset, model, [ID], p)
+    for p in (0.2, None, 0.9):
+        (one,) = look(dataset, load_model(run, top_p=p), [ID])
         kept[p] = np.mean([kept_share(level).mean() for level in one.answer.levels if level.level == 1])
-    assert kept[0.2] < 0.21 < 0.75 < kept[0.9]
-    assert kept[None] == kept[0.9], "what was set stays until it is set again"
+    assert kept[0.2] < 0.21 < kept[None] < 0.51 < 0.75 < kept[0.9]
 
 
 def test_for_each_emotion_the_surest_of_those_with_it_alone_is_shown(dataset: Dataset, model: Model) -> None:
@@ -122,6 +99,8 @@ def test_a_model_without_attention_and_data_of_another_recipe_are_refused(
     write_run(tmp_path / "fe2e", dataset, "fe2e")
     with pytest.raises(DataError, match=r"a fe2e has no attention to show; expected a run of mesm"):
         look(dataset, load_model(tmp_path / "fe2e"), [ID])
+    with pytest.raises(DataError, match=r"a fe2e has no attention to show"):
+        load_model(tmp_path / "fe2e", top_p=0.5)
     other = Dataset(dataset.folder, dataset.index | {"recipe_digest": "f" * 64})
     with pytest.raises(CheckpointError, match=r"was trained on clips of recipe"):
         look(other, model, [ID])
@@ -175,56 +154,6 @@ def test_an_utterance_without_faces_or_without_sound_is_drawn(dataset: Dataset, 
     for looked, letter in ((blind, "a"), (deaf, "v")):
         draw(tmp_path / "overlay.png", [replace(looked, answer=replace(one.answer, levels=levels[letter]))], model)
         assert (tmp_path / "overlay.png").stat().st_size > 10_000
-
-
-# ---- the film
-
-
-@pytest.fixture(scope="module")
-def filmed(dataset: Dataset, run: Path, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = load_model(run)
-    out = tmp_path_factory.mktemp("film") / "overlay.mp4"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(visualize, "FILM_RATE", 8)
-        film(out, look(dataset, model, ["Ses01F_impro01_F004"])[0], model, raw)
-    return out
-
-
-def test_the_film_is_as_long_as_the_utterance_and_has_its_sound(filmed: Path) -> None:
-    info = probe(filmed)
-    assert (info.width, info.height) == (1280, 720)
-    assert info.duration == pytest.approx(1.5, abs=0.15)
-    (sound,) = sounds(filmed, [(0.0, 10.0)], None, DecodeLog())
-    first = (CLICKS[0] - RATE % CLICKS[0]) % CLICKS[0] / RATE  # the utterance begins at 1 s
-    loud = np.flatnonzero(sound.samples > 0.2) / sound.rate
-    assert loud.min() == pytest.approx(first, abs=0.03)
-
-
-def test_the_film_shows_speaker_face_and_a_cursor_that_moves(filmed: Path) -> None:
-    shown = [frame.image for frame in frames(filmed, [0.13, 1.25], DecodeLog())]
-    cursors = []
-    for image in shown:
-        x, y, width, height = MEL_BOX
-        band = image[y + 4 : y + height - 4, x : x + width].astype(int).min(2)
-        cursors.append(int(band.mean(0).argmax()) / width)
-        speaker = image[FILM_BOX[1] : FILM_BOX[1] + FILM_BOX[3], FILM_BOX[0] : FILM_BOX[0] + FILM_BOX[2]]
-        assert (speaker > 100).mean() > 0.2
-    assert cursors == [pytest.approx(time / 1.5, abs=0.03) for time in (0.125, 1.25)]
-    x, y, width, height = FACE_BOX
-    faces = [image[y : y + height, x : x + width].astype(int) for image in shown]
-    assert np.abs(faces[0] - faces[1]).mean() > 20, "another face is shown a second later"
-
-
-def test_without_the_raw_corpus_the_film_is_silent(dataset: Dataset, model: Model, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(visualize, "FILM_RATE", 4)
-        film(tmp_path / "film.mp4", look(dataset, model, [ID])[0], model, None)
-    assert not probe(tmp_path / "film.mp4").has_audio
-
-
-def test_a_raw_folder_without_the_recording_is_told(dataset: Dataset, model: Model, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"film\.avi is not there; expected the raw corpus that the dataset was built"):
-        film(tmp_path / "film.mp4", look(dataset, model, [ID])[0], model, tmp_path)
 
 
 # ---- the command

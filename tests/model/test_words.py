@@ -110,7 +110,7 @@ def test_old_encodings_read(tmp_path: Path, content: bytes) -> None:
             r"words\.txt:1: found 'Bin blue at F two now\.', expected start and end in seconds",
         ),
         ("1 2 so\n\nand then?\n", r"words\.txt:3: found 'and then\?', expected start and end"),
-        ("4 2 so\n", r"words\.txt:1: found 4 to 2 s, expected a start from 0 on and an end behind it"),
+        ("4 2 so\n", r"words\.txt:1: found 4 to 2 s, expected a start from 0 on, then an end"),
         ("-1 2 so\n", r"words\.txt:1: found -1 to 2 s"),
         ("hm\n\n00:00:01,0 --> 00:00:02,0\nSo.\n", r"words\.txt:1: found 'hm', expected times such as"),
         ("1\n00:00:03,0 --> 00:00:02,0\nSo.\n", r"words\.txt:2: found 3 to 2 s"),
