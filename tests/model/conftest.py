@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mesm_data import planted
@@ -24,6 +25,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A planted dataset of a few utterances: enough to run everything, not to learn from."""
     folder: Path = tmp_path_factory.mktemp("data") / "small"
     planted.write_planted(folder, {"train": 48, "valid": 20, "test": 20})
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def other_emotions(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two utterances about joy and grief, in the folder "other"."""
+    folder: Path = tmp_path_factory.mktemp("data") / "other"
+
+    def sample(rng: np.random.Generator) -> planted.Sample:
+        faces, mels = rng.integers(0, 256, (1, 48, 48, 3)), rng.standard_normal((1, 128, 32))
+        return planted.Sample((1, 0), "Well.", faces.astype(np.uint8), mels.astype(np.float16))
+
+    planted.write_samples(folder, "other", ("joy", "grief"), {"train": 1, "test": 1}, {"seed": 0}, sample, {})
     return open_dataset(folder)
 
 

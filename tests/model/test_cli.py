@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from mesm_data import planted
 from mesm_data.shards import Dataset
 from mesm_model.cli import main
 
@@ -124,11 +123,11 @@ def test_a_folder_that_is_no_dataset_and_a_run_that_is_none_are_told(tmp_path: P
     assert (done.exit_code, "best.pt: not found; expected the folder of a run" in done.stderr) == (1, True)
 
 
-def test_evaluating_on_other_emotions_names_both(run: Path, tmp_path: Path) -> None:
-    planted.write_pointer(tmp_path / "pointer", {"train": 2, "test": 2})
-    done = mesm("evaluate", run, tmp_path / "pointer")
+def test_evaluating_on_other_emotions_names_both(run: Path, other_emotions: Dataset) -> None:
+    done = mesm("evaluate", run, other_emotions.folder)
     assert done.exit_code == 1
     assert "was trained for the emotions anger, happiness, sadness, surprise;" in done.stderr
+    assert done.stderr.endswith("other has joy, grief\n")
 
 
 @pytest.mark.parametrize("wrong", ["0.5:1.0", "0:1:0.1", "1.5", "a,b", "0.1:1:0"])
