@@ -11,8 +11,8 @@ decision is known exactly.
 
 planted   faces: contrast of a checkered patch, at another place for each emotion; mels: level of a band; text: one of
           eight words from weak to strong. Every modality has its own share: T+A+V > any pair > any single one.
-pointer   faces and mels: four marked places hold contrasts, three of them noise; the text names the mark of the true
-          one and says nothing else. Only a model that looks where the text points gets far.
+pointer   faces and mels: four marked places are brighter or darker, louder or softer, three of them at random; the text
+          names the mark of the true one and says nothing else. Only a model that looks where the text points gets far.
 """
 
 import itertools
@@ -54,6 +54,8 @@ SUGGESTED = {
     "anneal": 0.5,
     "clip": 1.0,
 }
+# Whether attention points is learned after what it points at, and through a gate better than straight through.
+SUGGESTED_TO_POINT = SUGGESTED | {"attention_gradient": "gate", "epochs": 16, "anneal": 0.8}
 
 
 def sizes(train: int = TRAIN) -> dict[str, int]:
@@ -152,6 +154,7 @@ def planted_ceiling(graded: Sequence[float], text: float) -> Ceiling:
 POINTED_EVIDENCE = {"A": 1.5, "V": 1.5}
 COLOURS = {"red": (40, -20, -20), "green": (-20, 40, -20), "blue": (-20, -20, 40), "yellow": (25, 25, -40)}
 RHYTHMS = {"slow": (8, 0), "quick": (4, 0), "low": (0, 8), "high": (0, 4)}  # name -> period over time, over mels
+POINTING = "Look at the {} place and listen for the {} one."  # always the same words, or models learn them by heart
 QUARTERS = ((2, 2), (2, 26), (26, 2), (26, 26))  # top, left of a place of QUARTER x QUARTER pixels
 QUARTER = 20
 STRIPS = (4, 36, 68, 100)  # first mel of a place of STRIP mels, as long as the chunk
@@ -180,13 +183,11 @@ def write_pointer(
         top, left = QUARTERS[true["V"]]
         strip = STRIPS[true["A"]]
         places = {"v": (left, top, left + QUARTER, top + QUARTER), "a": (0, strip, 32, strip + STRIP)}
-        return Sample(
-            tuple(labels.tolist()), _scattered(names, 4, rng), _pixels(faces), mels.astype(np.float16), places
-        )
+        return Sample(tuple(labels.tolist()), POINTING.format(*names), _pixels(faces), mels.astype(np.float16), places)
 
     ceilings = pointer_ceilings(evidence)
     settings = {"seed": seed, "evidence": dict(evidence)}
-    write_samples(out, "pointer", EMOTIONS, parts or sizes(), settings, sample, ceilings)
+    write_samples(out, "pointer", EMOTIONS, parts or sizes(), settings, sample, ceilings, SUGGESTED_TO_POINT)
     return ceilings
 
 
@@ -194,7 +195,7 @@ def pointer_ceilings(evidence: Mapping[str, float], draws: int = 100_000) -> dic
     """What is best with text, which says where to look, and without it, when all four places must be weighed.
 
     Without it all emotions together hint at the true place, so the best decision looks at every set of labels: it is as
-    likely as the mean over the places of exp(m * labels * contrasts). The accuracy of that is drawn, to 0.001; the rest
+    likely as the mean over the places of exp(m * labels * levels). The accuracy of that is drawn, to 0.001; the rest
     is exact.
     """
     rng = np.random.default_rng(0)
@@ -245,9 +246,9 @@ def _checks(size: int) -> np.ndarray:
 
 
 def _marked_patch(mark: int, told: np.ndarray) -> np.ndarray:
-    """[QUARTER, QUARTER, 3]: a colour, and on it checks in four cells, one for each emotion."""
-    strength = told.reshape(2, 2).repeat(QUARTER // 2, 0).repeat(QUARTER // 2, 1)
-    return (28 * strength * _checks(QUARTER))[:, :, None] + np.array(list(COLOURS.values())[mark], float)
+    """[QUARTER, QUARTER, 3]: a colour, and four cells that are brighter or darker, one for each emotion."""
+    brightness = told.reshape(2, 2).repeat(QUARTER // 2, 0).repeat(QUARTER // 2, 1)
+    return 15 * brightness[:, :, None] + np.array(list(COLOURS.values())[mark], float)
 
 
 def _marked_strip(mark: int, told: np.ndarray) -> np.ndarray:
@@ -286,6 +287,7 @@ def write_samples(
     settings: dict[str, Any],
     sample: Callable[[np.random.Generator], Sample],
     ceilings: Mapping[str, Ceiling],
+    suggested: Mapping[str, Any] = SUGGESTED,
 ) -> None:
     """Shards, notes and index as `mesm-data build` leaves them, and what is known of the signal."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -326,7 +328,7 @@ def write_samples(
         names.append("places.jsonl")
         shards.write_text(out / "places.jsonl", "".join(json.dumps(place) + "\n" for place in places))
     index = metadata | {
-        "suggested": SUGGESTED,
+        "suggested": dict(suggested),
         "shards": listed,
         "files": {n: {"bytes": (out / n).stat().st_size, "sha256": shards.sha256_of(out / n)} for n in names},
         "content": shards.overall_hash(hashes),
