@@ -235,12 +235,11 @@ def _start(out: Path, record: dict[str, Any]) -> None:
     path = out / "build.json"
     if path.is_file():
         begun = json.loads(path.read_text(encoding="utf-8"))
-        for name in record:
-            if begun.get(name) != record[name]:
-                raise DataError(
-                    f"{path}: this folder holds a build with {name} {_short(begun.get(name))}, now asked for with "
-                    f"{_short(record[name])}; give another --out, or delete {out} to start over"
-                )
+        differs = _what_differs(begun, record)
+        if differs:
+            raise DataError(
+                f"{path}: this folder holds a build {differs}; give another --out, or delete {out} to start over"
+            )
     elif out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: not empty and no build of this program (no build.json); give another --out")
     else:
@@ -248,6 +247,20 @@ def _start(out: Path, record: dict[str, Any]) -> None:
         shards.write_text(path, json.dumps(record, indent=1) + "\n")
     if not (out / "index.json").is_file():
         (out / PARTS).mkdir(exist_ok=True)
+
+
+def _what_differs(begun: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """The first thing that two plans do not share, in words; None where they are one plan."""
+    name = next((name for name in record if begun.get(name) != record[name]), None)
+    if name is None:
+        return None
+    if name == "raw":
+        return "of another raw tree: its annotations, or the names or sizes of its media, are not those of this one"
+    before, now = begun.get(name), record[name]
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = next(key for key in [*now, *before] if before.get(key) != now.get(key))
+        name, before, now = f"{name} {key}", before.get(key), now.get(key)
+    return f"with {name} {json.dumps(before)}, now asked for with {json.dumps(now)}"
 
 
 @contextmanager
@@ -261,11 +274,6 @@ def _alone(out: Path) -> Iterator[None]:
                 f"{out}: another build is at work in this folder; wait for it, or give another --out"
             ) from None
         yield
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else text[:200] + "..."
 
 
 # ---- the jobs

@@ -92,15 +92,15 @@ def test_a_second_run_redoes_nothing(raw: Path, built: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "settings"),
+    ("differs", "settings"),
     [
-        ("recipe", replace(IEMOCAP, recipe=Recipe(step=1.0))),
-        ("split", replace(IEMOCAP, seed=1)),
-        ("shard_mb", replace(IEMOCAP, shard_mb=7)),
+        ("recipe step 0.5, now asked for with 1.0", replace(IEMOCAP, recipe=Recipe(step=1.0))),
+        ('split "random:0", now asked for with "random:1"', replace(IEMOCAP, seed=1)),
+        ("shard_mb 256, now asked for with 7", replace(IEMOCAP, shard_mb=7)),
     ],
 )
-def test_another_plan_in_the_same_folder_is_refused(raw: Path, built: Path, field: str, settings: Settings) -> None:
-    with pytest.raises(DataError, match=f"holds a build with {field} .* give another --out, or delete"):
+def test_another_plan_in_the_same_folder_is_refused(raw: Path, built: Path, differs: str, settings: Settings) -> None:
+    with pytest.raises(DataError, match=f"this folder holds a build with {differs}; give another --out, or delete"):
         build("iemocap", raw, built, settings)
 
 
@@ -108,7 +108,9 @@ def test_another_raw_tree_is_refused(raw: Path, built: Path, tmp_path: Path) -> 
     shutil.copytree(raw, tmp_path / "raw")
     wav = next(path for path in sorted((tmp_path / "raw").rglob("*.wav")) if not path.name.startswith("._"))
     wav.write_bytes(wav.read_bytes()[:-100])
-    with pytest.raises(DataError, match="holds a build with raw "):
+    with pytest.raises(
+        DataError, match="holds a build of another raw tree: its annotations, or the names or sizes of its media"
+    ):
         build("iemocap", tmp_path / "raw", built, IEMOCAP)
 
 
