@@ -13,7 +13,7 @@ from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS, DataError
 CORPUS = click.Choice(corpora.names())
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(path_type=Path)
+OUT = click.Path(file_okay=False, path_type=Path)
 PAGE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -40,10 +40,10 @@ class Share(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", value)
-        if not match or (match[2] and float(match[1]) >= 100):
-            self.fail(f"{value!r} is neither a number of utterances nor a share such as 5%", param, ctx)
-        return float(match[1]) / 100 if match[2] else float(int(float(match[1])))
+        match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", value)
+        if not match or (match[2] and float(match[2]) >= 100):
+            self.fail(f"{value!r} is neither a number of utterances nor a share below 100%, such as 5%", param, ctx)
+        return float(match[2]) / 100 if match[2] else float(match[1])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -160,7 +160,7 @@ def verify(dataset: Path) -> None:
 @click.option("--labels", type=FILE, help="MOSEI: a CSV of all labelled segments instead of the raw corpus.")
 @click.option("--lists", type=FOLDER, help="Folder of train.txt, valid.txt, test.txt with the paper's ids.")
 @click.option("--expected", type=FILE, help="Another manifest than the paper's, as `synth iemocap --full-text` writes.")
-@click.option("--diff", type=OUT, help="Write every differing id to this file.")
+@click.option("--diff", type=PAGE, help="Write every differing id to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--strict", is_flag=True, help="Fail on leaks between the parts as well.")
 def verify_splits(
