@@ -282,8 +282,9 @@ def _alone(out: Path) -> Iterator[None]:
 def _run(plan: Plan, todo: Sequence[Job], settings: Settings) -> None:
     """Run the jobs that are not done; stop with DataError when too much is left out."""
     lost = [issue for issue in plan.issues if issue.kind not in plan.exempt]
+    left = {job.name for job in todo}
     for job in plan.jobs:
-        if job not in todo:
+        if job.name not in left:
             lost += _lost(_read_marker(job), plan.exempt)
     total = plan.utterances + len([issue for issue in plan.issues if issue.kind not in plan.exempt])
     _check_lost(lost, total, settings.max_issues)

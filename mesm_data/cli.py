@@ -320,8 +320,11 @@ def synth_iemocap(out: Path, dialogues: int, full_text: bool, seed: int) -> None
 
 @synth.command("mosei")
 @click.option("--out", type=OUT, required=True, help="Folder of the tree.")
+@click.option(
+    "--videos", "--dialogues", "videos", type=click.IntRange(1, 1000), default=12, show_default=True, help="How many."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
-def synth_mosei(out: Path, seed: int) -> None:
+def synth_mosei(out: Path, videos: int, seed: int) -> None:
     """A small CMU-MOSEI in the layout of the old release, its quirks and some broken media.
 
     mesm-data synth mosei --out raw/mosei
@@ -329,7 +332,7 @@ def synth_mosei(out: Path, seed: int) -> None:
     from mesm_data import synth
 
     _expect_new(out)
-    synth.write_mosei(out, seed=seed)
+    synth.write_mosei(out, videos=videos, seed=seed)
     click.echo(f"{out}: a raw tree; expected.json says what is in it")
 
 

@@ -33,6 +33,12 @@ def test_what_is_neither_a_share_nor_a_number_is_told(text: str) -> None:
         Share().convert(text, None, None)
 
 
+def test_a_made_up_mosei_has_as_many_videos_as_asked_for(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["synth", "mosei", "--videos", "2", "--out", str(tmp_path / "raw")])
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "raw").rglob("*.mp4"))) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
