@@ -3,7 +3,7 @@
 out/iemocap/
     build.json          the plan, written first; another plan into the same folder is refused
     parts/00007-train.parquet, 00007.json    what job 7 (one recording) gave; the .json is written last and means done
-    shards/, issues.jsonl, utterances.jsonl, index.json    see shards.py; parts/ goes when the index is written
+    shards/, issues.jsonl, utterances.jsonl, index.json    see shards.py; parts/ goes once the index is written
 """
 
 import fcntl
@@ -107,6 +107,8 @@ def build(corpus: str, raw: Path, out: Path, settings: Settings) -> Summary:
         if not (out / "index.json").is_file():
             _run(plan, todo, settings)
             finish(out, plan, settings)
+        if (out / PARTS).exists():  # behind the index, since a build may be killed while they go
+            shutil.rmtree(out / PARTS)
     return _summary(out, time.monotonic() - begun, len(plan.jobs) - len(todo), len(plan.split.absent))
 
 
@@ -148,9 +150,7 @@ def read_corpus(corpus: str, raw: Path, reader: Mapping[str, str]) -> tuple[list
 
 def run_job(job: Job) -> dict[str, Any]:
     """Decode one recording and write its parts; returns what the marker says. Runs in a worker."""
-    from mesm_data.decode import make_clips
-
-    outcomes = make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe))
+    outcomes = _decode(job)
     rows: dict[str, list[shards.Row]] = {}
     for part, outcome in zip(job.parts, outcomes, strict=True):
         if outcome.clip:
@@ -199,7 +199,6 @@ def finish(out: Path, plan: Plan, settings: Settings) -> None:
         "faces_found": sum(m["faces_found"] for m in markers.values()),
     }
     shards.write_text(out / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(out / PARTS)
 
 
 # ---- the plan
@@ -240,7 +239,7 @@ def _start(out: Path, record: dict[str, Any]) -> None:
             raise DataError(
                 f"{path}: this folder holds a build {differs}; give another --out, or delete {out} to start over"
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(there.name != "build.json.tmp" for there in out.iterdir()):
         raise DataError(f"{out}: not empty and no build of this program (no build.json); give another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
@@ -354,6 +353,18 @@ def _marker(job: Job) -> Path:
 
 def _read_marker(job: Job) -> dict[str, Any]:
     return json.loads(_marker(job).read_text(encoding="utf-8"))
+
+
+def _decode(job: Job) -> list[Any]:
+    """An Outcome for each utterance. A file that breaks a library costs its utterances; the build goes on."""
+    from mesm_data.decode import Outcome, make_clips
+
+    try:
+        return make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe))
+    except Exception as error:  # noqa: BLE001  a file may raise anything, and would do so again at every resume
+        told = f"{type(error).__name__}: {str(error).replace(f'{job.raw}/', '')}"
+        issues = [Issue(u.id, "job-failed", f"{u.source.video}: {told}") for u in job.utterances]
+        return [Outcome(u, None, (issue,)) for u, issue in zip(job.utterances, issues, strict=True)]
 
 
 # ---- finishing
