@@ -1,5 +1,6 @@
 """The command `mesm-data`: parse, call one function, print. Results go to stdout, progress to stderr."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -26,9 +27,10 @@ class Commands(click.Group):
         except DataError as error:
             click.echo(f"mesm-data: {error}", err=True)
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno != errno.ENOSPC:
                 raise
-            click.echo(f"mesm-data: {error.filename}: {error.strerror}", err=True)
+            full = "the disk is full; free some of it and run the same command again"
+            click.echo(f"mesm-data: {f'{error.filename}: {error.strerror}' if error.filename else full}", err=True)
         ctx.exit(1)
 
 

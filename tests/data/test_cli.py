@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from mesm_data.cli import Share, main
+from tests.data.made_up import made_up_rows, write_made_up
 
 
 def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
@@ -31,6 +32,14 @@ def test_issues_are_allowed_as_a_share_or_as_a_number(text: str, value: float) -
 def test_what_is_neither_a_share_nor_a_number_is_told(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"neither a number of utterances nor a share below 100%, such as 5%"):
         Share().convert(text, None, None)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+    dataset = write_made_up(tmp_path / "set", made_up_rows())
+    result = CliRunner().invoke(main, ["verify-splits", str(dataset), "--diff", "/dev/full"])
+    assert result.exit_code == 1
+    assert result.stderr == "mesm-data: the disk is full; free some of it and run the same command again\n"
 
 
 def test_a_made_up_mosei_has_as_many_videos_as_asked_for(tmp_path: Path) -> None:
