@@ -166,6 +166,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "issues": [asdict(issue) for outcome in outcomes for issue in outcome.issues],
         "faces": sum(len(clip.face_found) for clip in clips),
         "faces_found": sum(int(clip.face_found.sum()) for clip in clips),
+        "failed": any(issue.kind == "job-failed" for outcome in outcomes for issue in outcome.issues),
     }
     shards.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
     return marker
@@ -322,7 +323,7 @@ def _check_lost(lost: Sequence[Issue], total: int, limit: float) -> None:
 def _give_up(job: Job, reason: str) -> dict[str, Any]:
     """The marker of a job whose worker died: its utterances are Issues, the build goes on."""
     issues = [asdict(Issue(u.id, "job-failed", f"{u.source.video}: {reason}")) for u in job.utterances]
-    marker = {"rows": {}, "issues": issues, "faces": 0, "faces_found": 0, "died": True}
+    marker = {"rows": {}, "issues": issues, "faces": 0, "faces_found": 0, "failed": True}
     shards.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
     return marker
 
@@ -343,8 +344,8 @@ def _detector(recipe: Recipe) -> Any:
 
 
 def _is_done(job: Job) -> bool:
-    """A job whose worker died is tried again by the next run."""
-    return _marker(job).is_file() and not _read_marker(job).get("died")
+    """A job that failed or whose worker died is tried again by the next run."""
+    return _marker(job).is_file() and not _read_marker(job).get("failed")
 
 
 def _marker(job: Job) -> Path:
@@ -361,7 +362,7 @@ def _decode(job: Job) -> list[Any]:
 
     try:
         return make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe))
-    except Exception as error:  # noqa: BLE001  a file may raise anything, and would do so again at every resume
+    except Exception as error:  # noqa: BLE001  what a broken file may raise has no end
         told = f"{type(error).__name__}: {str(error).replace(f'{job.raw}/', '')}"
         issues = [Issue(u.id, "job-failed", f"{u.source.video}: {told}") for u in job.utterances]
         return [Outcome(u, None, (issue,)) for u, issue in zip(job.utterances, issues, strict=True)]

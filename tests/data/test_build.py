@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mesm_data import shards, synth
-from mesm_data.build import Settings, build, make_plan, run_job
+from mesm_data.build import Settings, _is_done, build, make_plan, run_job
 from mesm_data.clip import Recipe
 from mesm_data.errors import DOUBTFUL, DataError
 
@@ -150,6 +150,7 @@ def test_a_file_that_breaks_a_library_costs_its_video_only(
     assert {issue["utterance"] for issue in marker["issues"]} == {u.id for u in job.utterances}
     detail = f"{job.utterances[0].source.video}: ValueError: film.avi has a picture of -1 x 7 pixels"
     assert {(issue["kind"], issue["detail"]) for issue in marker["issues"]} == {("job-failed", detail)}
+    assert not _is_done(job)  # the next run tries it again
 
 
 def test_two_builds_do_not_work_in_one_folder(raw: Path, built: Path) -> None:
