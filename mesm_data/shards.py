@@ -328,4 +328,6 @@ def _check_values(dataset: Dataset) -> list[str]:
 def _check_metadata(shard: str, stored: dict[bytes, bytes] | None, index: dict[str, Any]) -> list[str]:
     """A shard says what it is as the index does: recipe, emotions, split, versions."""
     told, expected = json.loads((stored or {}).get(b"mesm", b"{}")), index | {"shard": shard}
-    return [f"{shard}: its {name} is not that of index.json" for name in told if told[name] != expected.get(name)]
+    return [
+        f"{shard}: {name} in it and in index.json are not the same" for name in told if told[name] != expected.get(name)
+    ]

@@ -142,7 +142,9 @@ def test_an_index_that_says_another_thing_than_its_shards_is_found(tmp_path: Pat
     index = json.loads((folder / "index.json").read_text())
     index[name] = value
     (folder / "index.json").write_text(json.dumps(index))
-    assert f"shards/train-00000-of-00001.parquet: its {name} is not that of index.json" in shards.verify(folder)
+    assert f"shards/train-00000-of-00001.parquet: {name} in it and in index.json are not the same" in shards.verify(
+        folder
+    )
 
 
 def test_an_index_that_lacks_something_is_told(dataset: Path) -> None:
