@@ -3,7 +3,7 @@
 out/iemocap/
     build.json          the plan, written first; another plan into the same folder is refused
     parts/00007-train.parquet, 00007.json    what job 7 (one recording) gave; the .json is written last and means done
-    shards/, issues.jsonl, utterances.jsonl, index.json    see shards.py; parts/ goes when the index is written
+    shards/, issues.jsonl, utterances.jsonl, index.json    see shards.py; parts/ goes once the index is written
 """
 
 import fcntl
@@ -107,6 +107,8 @@ def build(corpus: str, raw: Path, out: Path, settings: Settings) -> Summary:
         if not (out / "index.json").is_file():
             _run(plan, todo, settings)
             finish(out, plan, settings)
+        if (out / PARTS).exists():  # behind the index, since a build may be killed while they go
+            shutil.rmtree(out / PARTS)
     return _summary(out, time.monotonic() - begun, len(plan.jobs) - len(todo), len(plan.split.absent))
 
 
@@ -148,9 +150,7 @@ def read_corpus(corpus: str, raw: Path, reader: Mapping[str, str]) -> tuple[list
 
 def run_job(job: Job) -> dict[str, Any]:
     """Decode one recording and write its parts; returns what the marker says. Runs in a worker."""
-    from mesm_data.decode import make_clips
-
-    outcomes = make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe))
+    outcomes = _decode(job)
     rows: dict[str, list[shards.Row]] = {}
     for part, outcome in zip(job.parts, outcomes, strict=True):
         if outcome.clip:
@@ -166,6 +166,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "issues": [asdict(issue) for outcome in outcomes for issue in outcome.issues],
         "faces": sum(len(clip.face_found) for clip in clips),
         "faces_found": sum(int(clip.face_found.sum()) for clip in clips),
+        "failed": any(issue.kind == "job-failed" for outcome in outcomes for issue in outcome.issues),
     }
     shards.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
     return marker
@@ -199,7 +200,6 @@ def finish(out: Path, plan: Plan, settings: Settings) -> None:
         "faces_found": sum(m["faces_found"] for m in markers.values()),
     }
     shards.write_text(out / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(out / PARTS)
 
 
 # ---- the plan
@@ -235,19 +235,32 @@ def _start(out: Path, record: dict[str, Any]) -> None:
     path = out / "build.json"
     if path.is_file():
         begun = json.loads(path.read_text(encoding="utf-8"))
-        for name in record:
-            if begun.get(name) != record[name]:
-                raise DataError(
-                    f"{path}: this folder holds a build with {name} {_short(begun.get(name))}, now asked for with "
-                    f"{_short(record[name])}; give another --out, or delete {out} to start over"
-                )
-    elif out.is_dir() and any(out.iterdir()):
+        differs = _what_differs(begun, record)
+        if differs:
+            raise DataError(
+                f"{path}: this folder holds a build {differs}; give another --out, or delete {out} to start over"
+            )
+    elif out.is_dir() and any(there.name != "build.json.tmp" for there in out.iterdir()):
         raise DataError(f"{out}: not empty and no build of this program (no build.json); give another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
         shards.write_text(path, json.dumps(record, indent=1) + "\n")
     if not (out / "index.json").is_file():
         (out / PARTS).mkdir(exist_ok=True)
+
+
+def _what_differs(begun: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """The first thing that two plans do not share, in words; None where they are one plan."""
+    name = next((name for name in record if begun.get(name) != record[name]), None)
+    if name is None:
+        return None
+    if name == "raw":
+        return "of another raw tree: its annotations, or the names or sizes of its media, are not those of this one"
+    before, now = begun.get(name), record[name]
+    if isinstance(before, dict) and isinstance(now, dict):
+        key = next(key for key in [*now, *before] if before.get(key) != now.get(key))
+        name, before, now = f"{name} {key}", before.get(key), now.get(key)
+    return f"with {name} {json.dumps(before)}, now asked for with {json.dumps(now)}"
 
 
 @contextmanager
@@ -263,19 +276,15 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else text[:200] + "..."
-
-
 # ---- the jobs
 
 
 def _run(plan: Plan, todo: Sequence[Job], settings: Settings) -> None:
     """Run the jobs that are not done; stop with DataError when too much is left out."""
     lost = [issue for issue in plan.issues if issue.kind not in plan.exempt]
+    left = {job.name for job in todo}
     for job in plan.jobs:
-        if job not in todo:
+        if job.name not in left:
             lost += _lost(_read_marker(job), plan.exempt)
     total = plan.utterances + len([issue for issue in plan.issues if issue.kind not in plan.exempt])
     _check_lost(lost, total, settings.max_issues)
@@ -314,7 +323,7 @@ def _check_lost(lost: Sequence[Issue], total: int, limit: float) -> None:
 def _give_up(job: Job, reason: str) -> dict[str, Any]:
     """The marker of a job whose worker died: its utterances are Issues, the build goes on."""
     issues = [asdict(Issue(u.id, "job-failed", f"{u.source.video}: {reason}")) for u in job.utterances]
-    marker = {"rows": {}, "issues": issues, "faces": 0, "faces_found": 0, "died": True}
+    marker = {"rows": {}, "issues": issues, "faces": 0, "faces_found": 0, "failed": True}
     shards.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
     return marker
 
@@ -335,8 +344,8 @@ def _detector(recipe: Recipe) -> Any:
 
 
 def _is_done(job: Job) -> bool:
-    """A job whose worker died is tried again by the next run."""
-    return _marker(job).is_file() and not _read_marker(job).get("died")
+    """A job that failed or whose worker died is tried again by the next run."""
+    return _marker(job).is_file() and not _read_marker(job).get("failed")
 
 
 def _marker(job: Job) -> Path:
@@ -345,6 +354,18 @@ def _marker(job: Job) -> Path:
 
 def _read_marker(job: Job) -> dict[str, Any]:
     return json.loads(_marker(job).read_text(encoding="utf-8"))
+
+
+def _decode(job: Job) -> list[Any]:
+    """An Outcome for each utterance. A file that breaks a library costs its utterances; the build goes on."""
+    from mesm_data.decode import Outcome, make_clips
+
+    try:
+        return make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe))
+    except Exception as error:  # noqa: BLE001  what a broken file may raise has no end
+        told = f"{type(error).__name__}: {str(error).replace(f'{job.raw}/', '')}"
+        issues = [Issue(u.id, "job-failed", f"{u.source.video}: {told}") for u in job.utterances]
+        return [Outcome(u, None, (issue,)) for u, issue in zip(job.utterances, issues, strict=True)]
 
 
 # ---- finishing

@@ -1,5 +1,6 @@
 """The command `mesm-data`: parse, call one function, print. Results go to stdout, progress to stderr."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS, DataError
 CORPUS = click.Choice(corpora.names())
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(path_type=Path)
+OUT = click.Path(file_okay=False, path_type=Path)
 PAGE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -26,9 +27,10 @@ class Commands(click.Group):
         except DataError as error:
             click.echo(f"mesm-data: {error}", err=True)
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno != errno.ENOSPC:
                 raise
-            click.echo(f"mesm-data: {error.filename}: {error.strerror}", err=True)
+            full = "the disk is full; free some of it and run the same command again"
+            click.echo(f"mesm-data: {f'{error.filename}: {error.strerror}' if error.filename else full}", err=True)
         ctx.exit(1)
 
 
@@ -40,10 +42,10 @@ class Share(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", value)
-        if not match or (match[2] and float(match[1]) >= 100):
-            self.fail(f"{value!r} is neither a number of utterances nor a share such as 5%", param, ctx)
-        return float(match[1]) / 100 if match[2] else float(int(float(match[1])))
+        match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", value)
+        if not match or (match[2] and float(match[2]) >= 100):
+            self.fail(f"{value!r} is neither a number of utterances nor a share below 100%, such as 5%", param, ctx)
+        return float(match[2]) / 100 if match[2] else float(match[1])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -160,7 +162,7 @@ def verify(dataset: Path) -> None:
 @click.option("--labels", type=FILE, help="MOSEI: a CSV of all labelled segments instead of the raw corpus.")
 @click.option("--lists", type=FOLDER, help="Folder of train.txt, valid.txt, test.txt with the paper's ids.")
 @click.option("--expected", type=FILE, help="Another manifest than the paper's, as `synth iemocap --full-text` writes.")
-@click.option("--diff", type=OUT, help="Write every differing id to this file.")
+@click.option("--diff", type=PAGE, help="Write every differing id to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--strict", is_flag=True, help="Fail on leaks between the parts as well.")
 def verify_splits(
@@ -320,8 +322,11 @@ def synth_iemocap(out: Path, dialogues: int, full_text: bool, seed: int) -> None
 
 @synth.command("mosei")
 @click.option("--out", type=OUT, required=True, help="Folder of the tree.")
+@click.option(
+    "--videos", "--dialogues", "videos", type=click.IntRange(1, 1000), default=12, show_default=True, help="How many."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
-def synth_mosei(out: Path, seed: int) -> None:
+def synth_mosei(out: Path, videos: int, seed: int) -> None:
     """A small CMU-MOSEI in the layout of the old release, its quirks and some broken media.
 
     mesm-data synth mosei --out raw/mosei
@@ -329,7 +334,7 @@ def synth_mosei(out: Path, seed: int) -> None:
     from mesm_data import synth
 
     _expect_new(out)
-    synth.write_mosei(out, seed=seed)
+    synth.write_mosei(out, videos=videos, seed=seed)
     click.echo(f"{out}: a raw tree; expected.json says what is in it")
 
 

@@ -20,7 +20,9 @@ SILENCE = 1e-3  # a peak below -60 dB of full scale
 FULL_SCALE = 0.999  # a sample this large touches the ceiling ...
 CLIPPED_SHARE = 1e-3  # ... and a thousandth of them is heard as clipping
 FACES_A_BATCH = 16
-PICTURES_HELD = 32  # faceless pictures that may wait for a box of their utterance: 90 MB of 720p
+BYTES_HELD = (
+    128_000_000  # of faceless pictures that may wait for a box of their utterance: 23 s of 720p, 2 min of IEMOCAP
+)
 
 
 class Outcome(NamedTuple):
@@ -116,7 +118,7 @@ def _find_faces(batch: list[_Moment], film: _Film, detector: FaceDetector, recip
             moment.centre = centre_crop(image, recipe.face_size)
             moment.image = None if found else image
     for moments in film.moments:
-        if sum(moment.image is not None for moment in moments) > PICTURES_HELD:
+        if sum(moment.image.nbytes for moment in moments if moment.image is not None) > BYTES_HELD:
             _borrow(moments, recipe)
     return []
 

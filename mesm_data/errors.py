@@ -39,7 +39,7 @@ LEFT_OUT = {
     "undecodable": "video cannot be decoded",
     "media-short": "media ends before the utterance does",
     "no-sound": "no sound in any file",
-    "job-failed": "the process that worked on this video died or ran out of time",
+    "job-failed": "the work on this video failed, died or ran out of time",
 }
 DOUBTFUL = {
     "silent": "nothing to hear",

@@ -30,6 +30,7 @@ SCHEMA_VERSION = 1
 ROW_GROUP = 8  # rows; random reads are 50 times faster than with 512 and a scan is no slower
 FACE_BYTES = 48 * 48 * 3  # uint8 RGB
 MEL_BYTES = 128 * 32 * 2  # float16
+INDEX = ("corpus", "emotions", "shards", "files", "content", "counts")  # what no index can do without
 
 SCHEMA = pa.schema(
     [
@@ -219,8 +220,11 @@ def open_dataset(folder: Path) -> Dataset:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         version = index["schema_version"]
+        missing = [name for name in INDEX if name not in index]
     except (ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{path}: not an index of a dataset ({error}); build the dataset again") from None
+    if missing:
+        raise ShardError(f"{path}: lacks {', '.join(missing)}; build the dataset again")
     if version != SCHEMA_VERSION:
         raise ShardError(f"{path}: schema version {version}, this mesm reads {SCHEMA_VERSION}; build the dataset again")
     return Dataset(folder, index)
@@ -229,8 +233,8 @@ def open_dataset(folder: Path) -> Dataset:
 def verify(folder: Path) -> list[str]:
     """What is wrong with a dataset, one line each; empty when every byte of it is accounted for.
 
-    Checks each file's size and sha256 against the index, that every shard reads, that its values hash as recorded, that
-    ids are unique and the counts by part and emotion are those of the index.
+    Checks each file's size and sha256 against the index, that every shard reads and says of itself what the index says,
+    that its values hash as recorded, that ids are unique and the counts by part and emotion are those of the index.
     """
     dataset = open_dataset(folder)
     problems: list[str] = []
@@ -302,6 +306,7 @@ def _check_values(dataset: Dataset) -> list[str]:
             if file.schema_arrow.remove_metadata() != SCHEMA:
                 problems.append(f"{shard['name']}: columns differ from schema version {SCHEMA_VERSION}")
                 continue
+            problems += _check_metadata(shard["name"], file.schema_arrow.metadata, dataset.index)
             rows = 0
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
@@ -318,3 +323,11 @@ def _check_values(dataset: Dataset) -> list[str]:
     if count_rows(light, dataset.emotions) != dataset.index["counts"]:
         problems.append("counts by part and emotion differ from index.json")
     return problems
+
+
+def _check_metadata(shard: str, stored: dict[bytes, bytes] | None, index: dict[str, Any]) -> list[str]:
+    """A shard says what it is as the index does: recipe, emotions, split, versions."""
+    told, expected = json.loads((stored or {}).get(b"mesm", b"{}")), index | {"shard": shard}
+    return [
+        f"{shard}: {name} in it and in index.json are not the same" for name in told if told[name] != expected.get(name)
+    ]

@@ -131,7 +131,7 @@ def read_evaluation(path: Path) -> list[Turn]:
         where = f"{path}:{number}"
         if line.startswith("["):
             turn = _read_turn(where, line, path.stem)
-            if turn.id in turns:
+            if turn.id in turns and "XX" not in turn.id:
                 raise CorpusError(f"{where}: found turn {turn.id} again, expected it once")
             turns[turn.id], votes[turn.id] = turn, []
         elif line.startswith(("C-", "A-")):
@@ -157,9 +157,9 @@ def read_transcript(path: Path) -> dict[str, str]:
             if not said:
                 raise CorpusError(f"{path}:{number}: found {line!r}, expected 'turn [start-end]: words'")
             turn, text = said[1], said[2].strip()
-            if texts.setdefault(turn, text) != text:
+            if "XX" not in turn and texts.setdefault(turn, text) != text:
                 raise CorpusError(f"{path}:{number}: found turn {turn} again with other words, expected it once")
-    return {turn: text for turn, text in texts.items() if "XX" not in turn}
+    return texts
 
 
 def _read_dialogue(root: Path, dialogue: Dialogue) -> Iterator[Utterance | Issue]:

@@ -277,7 +277,9 @@ def _own_time(tree: Tree, name: str, video: str, path: Path) -> Line | Issue:
     try:
         length = probe(path).duration
     except MediaError as error:
-        return Issue(name, "undecodable", str(error))
+        return Issue(
+            name, "undecodable", str(error).replace(str(path), tree.relative(path))
+        )  # not where the raw folder lies
     if length is None:
         return Issue(name, "undecodable", f"{tree.relative(path)}: does not tell its length, nor does a transcript")
     return Line(video, 0.0, length, "")

@@ -164,7 +164,8 @@ def _not_given(counts: stats.Counts, corpus: str) -> list[str]:
 
 def _untold(corpus: str, cells: Sequence[Cell]) -> str:
     if any(cell.ok is False for cell in cells if cell.row == "digest"):
-        return f"Which ids differ is not known: {no_lists(corpus)}."
+        annotated = ". Or give the whole corpus's labels, with --labels CSV or --raw DIR" if _derives(corpus) else ""
+        return f"Which ids differ is not known: {no_lists(corpus)}{annotated}."
     return "Which labels, times or words differ is not known: the ids are the paper's, and it publishes nothing else."
 
 

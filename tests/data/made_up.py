@@ -32,11 +32,21 @@ def write_made_up(
 ) -> Path:
     """The dataset of these rows, one shard a part, with the index that a build would write."""
     (folder / "shards").mkdir(parents=True)
+    metadata = {
+        "schema_version": shards.SCHEMA_VERSION,
+        "corpus": corpus,
+        "emotions": EMOTIONS,
+        "recipe": asdict(Recipe()),
+        "recipe_digest": Recipe().digest,
+        "split": "random:0",
+        "split_digest": "0" * 64,
+        "tools": {"mesm": "0.1.0", "pyarrow": "26.0.0"},
+    }
     listed, hashes, light = [], [], []
     for part in dict.fromkeys(row.split for row in rows):
         table = shards.to_table([row for row in rows if row.split == part])
         name = f"shards/{part}-00000-of-00001.parquet"
-        shards.write_table(folder / name, table, {})
+        shards.write_table(folder / name, table, metadata)
         listed.append({"name": name, "split": part, "rows": table.num_rows})
         hashes += shards.content_hashes(table)
         light += table.select(["id", "split", "labels"]).to_pylist()
@@ -46,15 +56,7 @@ def write_made_up(
     (folder / "build.json").write_text("{}\n")
     write_utterances(folder / "utterances.jsonl", [row.utterance for row in rows])
     names = [shard["name"] for shard in listed] + ["build.json", "issues.jsonl", "utterances.jsonl"]
-    index = {
-        "schema_version": shards.SCHEMA_VERSION,
-        "corpus": corpus,
-        "emotions": EMOTIONS,
-        "recipe": asdict(Recipe()),
-        "recipe_digest": Recipe().digest,
-        "split": "random:0",
-        "split_digest": "0" * 64,
-        "tools": {"mesm": "0.1.0", "pyarrow": "26.0.0"},
+    index = metadata | {
         "shards": listed,
         "files": {n: {"bytes": (folder / n).stat().st_size, "sha256": shards.sha256_of(folder / n)} for n in names},
         "content": shards.overall_hash(hashes),

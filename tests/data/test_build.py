@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mesm_data import shards, synth
-from mesm_data.build import Settings, build
+from mesm_data.build import Settings, _is_done, build, make_plan, run_job
 from mesm_data.clip import Recipe
 from mesm_data.errors import DOUBTFUL, DataError
 
@@ -92,15 +92,15 @@ def test_a_second_run_redoes_nothing(raw: Path, built: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "settings"),
+    ("differs", "settings"),
     [
-        ("recipe", replace(IEMOCAP, recipe=Recipe(step=1.0))),
-        ("split", replace(IEMOCAP, seed=1)),
-        ("shard_mb", replace(IEMOCAP, shard_mb=7)),
+        ("recipe step 0.5, now asked for with 1.0", replace(IEMOCAP, recipe=Recipe(step=1.0))),
+        ('split "random:0", now asked for with "random:1"', replace(IEMOCAP, seed=1)),
+        ("shard_mb 256, now asked for with 7", replace(IEMOCAP, shard_mb=7)),
     ],
 )
-def test_another_plan_in_the_same_folder_is_refused(raw: Path, built: Path, field: str, settings: Settings) -> None:
-    with pytest.raises(DataError, match=f"holds a build with {field} .* give another --out, or delete"):
+def test_another_plan_in_the_same_folder_is_refused(raw: Path, built: Path, differs: str, settings: Settings) -> None:
+    with pytest.raises(DataError, match=f"this folder holds a build with {differs}; give another --out, or delete"):
         build("iemocap", raw, built, settings)
 
 
@@ -108,7 +108,9 @@ def test_another_raw_tree_is_refused(raw: Path, built: Path, tmp_path: Path) -> 
     shutil.copytree(raw, tmp_path / "raw")
     wav = next(path for path in sorted((tmp_path / "raw").rglob("*.wav")) if not path.name.startswith("._"))
     wav.write_bytes(wav.read_bytes()[:-100])
-    with pytest.raises(DataError, match="holds a build with raw "):
+    with pytest.raises(
+        DataError, match="holds a build of another raw tree: its annotations, or the names or sizes of its media"
+    ):
         build("iemocap", tmp_path / "raw", built, IEMOCAP)
 
 
@@ -117,6 +119,38 @@ def test_a_folder_with_other_things_in_it_is_left_alone(raw: Path, tmp_path: Pat
     with pytest.raises(DataError, match="not empty and no build of this program"):
         build("iemocap", raw, tmp_path, IEMOCAP)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_blow_between_two_files_leaves_is_cleared_away(raw: Path, built: Path, tmp_path: Path) -> None:
+    before = fingerprint(built)
+    (built / "parts").mkdir()
+    (built / "parts" / "00000.json").write_text("{}")  # killed behind the index, while the parts went
+    build("iemocap", raw, built, IEMOCAP)
+    assert fingerprint(built) == before
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "build.json.tmp").write_text("{")  # killed before build.json had its name
+    with pytest.raises(DataError, match="--max-issues allows 0"):
+        build("iemocap", raw, out, replace(IEMOCAP, max_issues=0))
+    assert json.loads((out / "build.json").read_text())["corpus"] == "iemocap"
+
+
+def test_a_file_that_breaks_a_library_costs_its_video_only(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(root: Path, *_: object) -> None:
+        raise ValueError(f"{root}/film.avi has a picture of -1 x 7 pixels")
+
+    monkeypatch.setattr("mesm_data.decode.make_clips", breaks)
+    monkeypatch.setattr("mesm_data.build._detector", lambda recipe: None)
+    (tmp_path / "parts").mkdir()
+    job = make_plan("iemocap", raw, tmp_path, IEMOCAP).jobs[0]
+    marker = run_job(job)
+    assert marker["rows"] == {}
+    assert {issue["utterance"] for issue in marker["issues"]} == {u.id for u in job.utterances}
+    detail = f"{job.utterances[0].source.video}: ValueError: film.avi has a picture of -1 x 7 pixels"
+    assert {(issue["kind"], issue["detail"]) for issue in marker["issues"]} == {("job-failed", detail)}
+    assert not _is_done(job)  # the next run tries it again
 
 
 def test_two_builds_do_not_work_in_one_folder(raw: Path, built: Path) -> None:

@@ -304,6 +304,14 @@ def test_a_transcript_line_that_is_there_twice_is_read_once(tmp_path: Path) -> N
     assert _read(tmp_path)[0]["Ses01F_impro01_F001"].text == "No."
 
 
+def test_turns_that_nobody_rated_may_stand_twice(tmp_path: Path) -> None:
+    again = EVALUATION + "\n[5.0000 - 5.2000]\tSes01F_impro01_MXX0\txxx\t[3.0000, 3.0000, 3.0000]\n"
+    _write(tmp_path, again, TRANSCRIPT + "Ses01F_impro01_MXX0 [005.0000-005.2000]: [LAUGHTER]\n")
+    utterances, issues = _read(tmp_path)
+    assert list(utterances) == ["Ses01F_impro01_F001", "Ses01F_impro01_M000"]
+    assert issues == []
+
+
 def test_two_copies_in_one_folder_are_refused(release: Path) -> None:
     _write(release / "backup" / "Session1" / "dialog")
     with pytest.raises(

@@ -232,6 +232,14 @@ def test_without_transcripts_a_cut_clip_lasts_as_long_as_its_file(tmp_path: Path
     assert clip.end == pytest.approx(2.5, abs=1e-3)
 
 
+def test_where_the_raw_folder_lies_does_not_show_in_issues(tmp_path: Path) -> None:
+    _processed(tmp_path)
+    (tmp_path / "MOSEI_RAW_PROCESSED/81406_7/audio.wav").write_bytes(b"no sound")
+    (issue,) = _read(tmp_path)[1]
+    assert (issue.utterance, issue.kind) == ("81406_7", "undecodable")
+    assert issue.detail.startswith("MOSEI_RAW_PROCESSED/81406_7/audio.wav: found nothing that FFmpeg can read")
+
+
 def test_transcripts_beside_the_processed_tree_tell_its_times(tmp_path: Path) -> None:
     _processed(tmp_path)
     _transcripts(tmp_path / "Transcript")

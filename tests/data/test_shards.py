@@ -9,6 +9,7 @@ import pytest
 
 from mesm_data import shards
 from mesm_data.errors import ShardError
+from tests.data.made_up import write_made_up
 from tests.data.rows import made_up_row
 
 EMOTIONS = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
@@ -133,6 +134,25 @@ def test_an_index_that_lies_about_its_counts_is_found(dataset: Path) -> None:
         "shards/train-00000-of-00001.parquet: 16 rows, expected 17",
         "counts by part and emotion differ from index.json",
     ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("emotions", EMOTIONS[::-1]), ("recipe_digest", "0" * 64)])
+def test_an_index_that_says_another_thing_than_its_shards_is_found(tmp_path: Path, name: str, value: object) -> None:
+    folder = write_made_up(tmp_path / "set", [made_up_row(n) for n in range(3)])
+    index = json.loads((folder / "index.json").read_text())
+    index[name] = value
+    (folder / "index.json").write_text(json.dumps(index))
+    assert f"shards/train-00000-of-00001.parquet: {name} in it and in index.json are not the same" in shards.verify(
+        folder
+    )
+
+
+def test_an_index_that_lacks_something_is_told(dataset: Path) -> None:
+    index = json.loads((dataset / "index.json").read_text())
+    del index["files"], index["counts"]
+    (dataset / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ShardError, match=r"index\.json: lacks files, counts; build the dataset again"):
+        shards.verify(dataset)
 
 
 def test_a_folder_without_a_dataset_says_so(tmp_path: Path) -> None:
