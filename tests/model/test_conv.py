@@ -154,6 +154,7 @@ def test_norm_takes_its_figures_from_the_active_rows(form, training):
     x.requires_grad_()
     found, expected = ours(rows, sites), theirs(x)
     assert_close([sites.to_dense(found)], [packed.to_dense(expected)], 1e-12)
+    assert sites.live is None or not found[~sites.live].any()
     expected_gradients = torch.autograd.grad(packed.to_dense(expected).square().sum(), (x, *theirs.parameters()))
     found_gradients = torch.autograd.grad(sites.to_dense(found).square().sum(), (rows, *ours.parameters()))
     assert_close([sites.to_dense(found_gradients[0])], [packed.to_dense(expected_gradients[0])], 1e-12)
