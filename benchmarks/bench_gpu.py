@@ -167,10 +167,10 @@ def over(times: tuple[float, ...], others: tuple[float, ...]) -> list[float]:
 
 def of_peaks(model: nn.Module, modality: str, data: Any, step: float, peaks: tuple[float, float]) -> str:
     """Shares of the measured peaks that a training step reaches."""
-    trace = model.look(*data) if isinstance(model, MesmCnn) else None
-    products = len(data[0]) * (front_products(modality) + block_products(modality, trace))
     with torch.autocast(DEVICE, torch.bfloat16):
         kept = activations(model, data)
+        trace = model.look(*data) if isinstance(model, MesmCnn) else None
+    products = len(data[0]) * (front_products(modality) + block_products(modality, trace))
     return f"{3 * 2 * products / step / peaks[0]:6.2f} {2 * kept / step / peaks[1]:6.2f}"
 
 
