@@ -1,11 +1,14 @@
 """What sparsity buys on a GPU: MESM against FE2E, per level and whole, as ratios in one run of under eight minutes.
 
-    python benchmarks/bench_gpu.py [--minutes 7.5] [--tune]
+    python benchmarks/bench_gpu.py [--minutes 7] [--tune]
 
 Needs a GPU, torch 2.11 or later with its Triton, and this checkout; nothing has to be installed. Steps are captured in
 CUDA graphs and timed by events, in bfloat16 unless said; the dense side is cuDNN in channels-last layout with its
 algorithm search on. Before anything is timed, results are compared with the dense way. `--tune` prints the best tile
 shapes for kernels.py instead.
+
+Shares of the measured peaks count what must be done, not what is: products that the result needs, twice as many back as
+forth; bytes of a level's inputs and outputs, twice as many back; of a whole step what it keeps, written and read once.
 """
 
 import argparse
@@ -13,9 +16,8 @@ import importlib.util
 import itertools
 import statistics
 import sys
-import tempfile
 import time
-import types
+import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -23,16 +25,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the project's own sources, not installed on a borrowed machine
 
-if importlib.util.find_spec("transformers") is None:  # then only the whole models are left out
-    sys.modules["mesm_model.text"] = types.ModuleType("mesm_model.text")
-    sys.modules["mesm_model.text"].TextBranch = None  # type: ignore[attr-defined]
+from benchmarks import plain_text
+
+sys.modules["mesm_model.text"] = plain_text  # with transformers or without, the whole models are the same
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cnn import FRAMES_EACH, Fe2eCnn, MesmCnn, inputs
+from benchmarks.cnn import FRAMES_EACH, Fe2eCnn, MesmCnn, activations, block_products, front_products, inputs
 from mesm_model.batch import Batch
 from mesm_model.layers import ConvBlock
+from mesm_model.models import fe2e, mesm
 from mesm_model.nucleus import select
 from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
 from mesm_model.sparse.sites import Sites, narrow
@@ -49,7 +52,7 @@ CHUNKS_EACH, TOKENS_EACH = 12, 20  # of an utterance of 4.5 seconds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=7.5, help="sections that would start later are left out")
+    parser.add_argument("--minutes", type=float, default=7.0, help="what would start later is left out")
     parser.add_argument("--tune", action="store_true", help="search tile shapes instead")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -63,20 +66,31 @@ def main() -> None:
         return tune(end)
     compare()
     peaks = measure_peaks()
-    sections: list[tuple[str, Callable[[], None]]] = [
-        ("whole CNN part", lambda: whole(end)),
-        ("front", front),
-        ("float32 as TF32", lambda: in_float32()),
-        ("levels", lambda: levels(peaks, end)),
-        ("whole models", lambda: models(end)),
-        ("FE2E through torch.compile", compiled),
-        ("spconv-triton", peer),
+    sections: list[tuple[str, float, Callable[[], None]]] = [  # and the minutes that one needs before the end
+        ("whole CNN part", 0, lambda: whole(peaks, end)),
+        ("front", 0, front),
+        ("float32 as TF32", 0, in_float32),
+        ("whole models", 0, lambda: models(end)),
+        ("levels", 0, lambda: levels(peaks, end)),
+        ("spconv-triton", 0, peer),
+        ("FE2E through torch.compile", 2, compiled),
     ]
-    for name, section in sections:
-        if time.monotonic() > end:
-            print(f"\n{name}: left out, {options.minutes} minutes are over")
-            continue
+    failed = [name for name, needed, section in sections if not run(name, section, end - 60 * needed)]
+    if failed:
+        raise SystemExit(f"\nfailed: {', '.join(failed)}")
+
+
+def run(name: str, section: Callable[[], None], latest: float) -> bool:
+    """False if the section failed: told, and no reason to lose the others on a machine that is borrowed."""
+    if time.monotonic() > latest:
+        print(f"\n{name}: left out, the time is over")
+        return True
+    try:
         section()
+    except Exception:  # noqa: BLE001
+        traceback.print_exc(file=sys.stdout)
+        return False
+    return True
 
 
 def describe() -> None:
@@ -125,40 +139,72 @@ def measure_peaks() -> tuple[float, float]:
 # ---- the CNN part
 
 
-def whole(end: float) -> None:
+def whole(peaks: tuple[float, float], end: float) -> None:
     """Training steps of the CNN part, captured and, for comparison, launched one kernel at a time."""
-    print("\nCNN part, training step: MESM / FE2E (goal at p=0.5: <= 0.80 from 512 frames on, never above 1)")
-    print(f"{'':18} {'FE2E ms':>8} {'eager':>7}   " + "  ".join(f"{'p=' + str(p):>6} {'eager':>6}" for p in SHARES))
+    print("\nCNN part: MESM / FE2E (goal for the step at p=0.5: <= 0.80 from 512 frames on, never above 1)")
+    print(f"{'':24} {'step':>8} {'forward':>8} {'backward':>8} {'eager':>8}   of the peaks: {'matmul':>6} {'copy':>6}")
     for modality, frames in itertools.product("va", NUMBERS):
-        if time.monotonic() > end:
-            print("  left out: time is over")
-            return
         data = inputs(modality, frames, DEVICE)
-        dense = step_times(Fe2eCnn(modality), data)
-        cells = []
-        for share in SHARES:
-            captured, eager = step_times(MesmCnn(modality, share), data)
-            cells.append(f"{captured / dense[0]:6.2f} {eager / dense[1]:6.2f}")
-        label = f"{frames} {NAMES[modality]}"
-        print(f"{label:18} {dense[0] * 1e3:8.2f} {dense[1] * 1e3:7.2f}   " + "  ".join(cells), flush=True)
+        dense: tuple[float, ...] = ()
+        for name, share in (("FE2E", None), *((f"p={share}", share) for share in SHARES)):
+            if time.monotonic() > end:
+                print("  left out: the time is over")
+                return
+            model = Fe2eCnn(modality) if share is None else MesmCnn(modality, share)
+            times = step_times(model, data)
+            if share is None:
+                dense = times
+                cells = [f"{seconds * 1e3:5.2f} ms" for seconds in times]
+            else:
+                cells = [f"{ratio:8.2f}" for ratio in over(times, dense)]
+            reached = of_peaks(model, modality, data, times[0], peaks)
+            print(f"{f'{frames} {NAMES[modality]}, {name}':24} {' '.join(cells)} {'':15} {reached}", flush=True)
 
 
-def step_times(model: nn.Module, data: tuple[Tensor, ...], dtype: torch.dtype = torch.bfloat16) -> tuple[float, float]:
-    """Seconds of a training step, captured in a graph and launched one kernel at a time."""
-    step = training_step(model, data, dtype)
-    return graph_time(step), eager_time(step)
+def over(times: tuple[float, ...], others: tuple[float, ...]) -> list[float]:
+    return [one / other for one, other in zip(times, others, strict=True)]
 
 
-def training_step(model: Any, data: tuple[Tensor, ...], dtype: torch.dtype) -> Callable[[], object]:
+def of_peaks(model: nn.Module, modality: str, data: Any, step: float, peaks: tuple[float, float]) -> str:
+    """Shares of the measured peaks that a training step reaches."""
+    with torch.autocast(DEVICE, torch.bfloat16):
+        kept = activations(model, data)
+        trace = model.look(*data) if isinstance(model, MesmCnn) else None
+    products = len(data[0]) * (front_products(modality) + block_products(modality, trace))
+    return f"{3 * 2 * products / step / peaks[0]:6.2f} {2 * kept / step / peaks[1]:6.2f}"
+
+
+def step_times(
+    model: nn.Module, data: tuple[Tensor, ...], dtype: torch.dtype = torch.bfloat16
+) -> tuple[float, float, float, float]:
+    """Seconds of a training step, of its forward and backward pass, and of a step launched one kernel at a time."""
+    forward, step = training_step(model, data, dtype)
+    there, both = graph_time(forward), graph_time(step)
+    return both, there, both - there, eager_time(step)
+
+
+def training_step(
+    model: Any, data: tuple[Tensor, ...], dtype: torch.dtype = torch.bfloat16
+) -> tuple[Callable[[], Tensor], Callable[[], object]]:
+    """The forward pass alone, and with its backward pass."""
     model = model.to(DEVICE).train().to(memory_format=torch.channels_last)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return passes(lambda: model(*data), [leaf for leaf in model.parameters() if leaf.requires_grad], dtype)
+
+
+def passes(
+    work: Callable[[], Tensor], leaves: list[Tensor], dtype: torch.dtype = torch.bfloat16
+) -> tuple[Callable[[], Tensor], Callable[[], object]]:
+    """`work` under autocast, and the same with the gradients of `leaves`."""
+
+    def forward() -> Tensor:
+        with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
+            return work()
 
     def step() -> object:
-        with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
-            output = model(*data)
-        return torch.autograd.grad(output, parameters, torch.ones_like(output))
+        output = forward()
+        return torch.autograd.grad(output, leaves, torch.ones_like(output))
 
-    return step
+    return forward, step
 
 
 def front() -> None:
@@ -167,12 +213,12 @@ def front() -> None:
     for modality in "va":
         data = inputs(modality, 512, DEVICE)
         model: Any = Fe2eCnn(modality)
-        fused = graph_time(training_step(Alone(model.front), data, torch.bfloat16))
+        fused = graph_time(training_step(Alone(model.front), data)[1])
         layers = list(model.front.layers)
         norm = nn.BatchNorm2d(layers[1].num_features)
         model.front.layers = nn.Sequential(layers[0], norm, nn.ReLU(inplace=True), nn.MaxPool2d(2), *layers[2:])
-        separate = graph_time(training_step(Alone(model.front), data, torch.bfloat16))
-        step = graph_time(training_step(Fe2eCnn(modality), data, torch.bfloat16))
+        separate = graph_time(training_step(Alone(model.front), data)[1])
+        step = graph_time(training_step(Fe2eCnn(modality), data)[1])
         found = f"{fused * 1e3:.2f} ms, {fused / step:.2f} of the step; fused / separate {fused / separate:.2f}"
         print(f"  512 {NAMES[modality]}: {found}", flush=True)
 
@@ -201,9 +247,9 @@ def in_float32() -> None:
 def compiled() -> None:
     """Whether the dense side above was at its best."""
     data = inputs("v", 512, DEVICE)
-    plain = graph_time(training_step(Fe2eCnn("v"), data, torch.bfloat16))
+    plain = graph_time(training_step(Fe2eCnn("v"), data)[1])
     model = Fe2eCnn("v").to(DEVICE).train().to(memory_format=torch.channels_last)
-    step = training_step(torch.compile(model), data, torch.bfloat16)
+    _, step = training_step(torch.compile(model), data)
     start = time.monotonic()
     step()
     took = time.monotonic() - start
@@ -215,32 +261,41 @@ def compiled() -> None:
 
 
 def levels(peaks: tuple[float, float], end: float) -> None:
-    """Two convolutions with norm and ReLU, and the pool: Triton against cuDNN, share of the peak by useful products."""
-    print(
-        "\nlevels: triton / dense, forward and backward; of the measured peaks: useful products, bytes that must move"
-    )
-    print(f"{'':34} {'forward':>7} {'backward':>8} {'matmul':>7} {'copy':>6}")
+    """Two convolutions with norm and ReLU, and the pool: Triton against cuDNN, forth and back, share of the peaks."""
+    print("\nlevels: triton / dense, and of the peaks, forth and back")
+    print(f"{'':38} {'forward':>8} {'backward':>8}   {'matmul':^11}   {'copy':^11}")
     for modality, frames in itertools.product("va", NUMBERS):
         for number, ((height, width), cin) in enumerate(zip(GRIDS[modality], CHANNELS, strict=True)):
             if time.monotonic() > end:
-                print("  left out: time is over")
+                print("  left out: the time is over")
                 return
             dense = dense_level(frames, height, width, cin)
             for share in SHARES:
                 kept, x = level_input(frames, height, width, cin, share, torch.bfloat16)
-                forward, both = sparse_level(kept, x, cin)
-                products = 2 * (kept.neighbours >= 0).sum().item() * (cin * 2 * cin + 4 * cin * cin)
-                moved = (
-                    2 * int(kept.mask.sum()) * (2 * cin + 4 * 2 * cin)
-                )  # x and y of each convolution, y and z of each norm
+                times = sparse_level(kept, x, cin)
+                ratios = " ".join(f"{ratio:8.2f}" for ratio in over(times, dense))
+                reached = "   ".join(
+                    of_peak(work, times, peak) for work, peak in zip(level_work(kept, cin), peaks, strict=True)
+                )
                 label = f"{frames} {NAMES[modality]}, level {number + 1}, p={share}"
-                ratios = f"{forward / dense[0]:7.2f} {(both - forward) / (dense[1] - dense[0]):8.2f}"
-                of_peaks = f"{products / forward / peaks[0]:7.2f} {moved / forward / peaks[1]:6.2f}"
-                print(f"{label:34} {ratios} {of_peaks}", flush=True)
+                print(f"{label:38} {ratios}   {reached}", flush=True)
+
+
+def of_peak(work: float, times: tuple[float, float], peak: float) -> str:
+    """Shares forth and back, where there is twice the work."""
+    return f"{work / times[0] / peak:5.2f} {2 * work / times[1] / peak:5.2f}"
+
+
+def level_work(kept: Sites, cin: int) -> tuple[int, int]:
+    """Floating-point operations that a forward pass needs, and bytes of what goes into and comes out of its parts."""
+    pairs, sites = int((kept.neighbours >= 0).sum()), int(kept.mask.sum())
+    products = pairs * (cin * 2 * cin + 4 * cin * cin)
+    values = sites * (cin + 2 * cin + 2 * (2 * cin + 2 * cin) + 2 * cin)  # of two convolutions and two norms
+    return 2 * products, 2 * values
 
 
 def dense_level(frames: int, height: int, width: int, cin: int) -> tuple[float, float]:
-    """Seconds of forward, and of forward and backward."""
+    """Seconds of forward, and of backward."""
     layers = nn.Sequential(ConvBlock(cin, 2 * cin), nn.MaxPool2d(2)).to(DEVICE).to(memory_format=torch.channels_last)
     x = torch.randn(frames, cin, height, width, device=DEVICE, dtype=torch.bfloat16)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -262,16 +317,11 @@ def sparse_level(kept: Sites, x: Tensor, cin: int) -> tuple[float, float]:
     return both_ways(forward, [x, *first.parameters(), *second.parameters()])
 
 
-def both_ways(forward: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[float, float]:
-    def under_autocast() -> Tensor:
-        with torch.autocast(DEVICE, torch.bfloat16):
-            return forward()
-
-    def step() -> object:
-        output = under_autocast()
-        return torch.autograd.grad(output, leaves, torch.ones_like(output))
-
-    return graph_time(under_autocast), graph_time(step)
+def both_ways(work: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[float, float]:
+    """Seconds of forward, and of backward."""
+    forward, step = passes(work, leaves)
+    there, both = graph_time(forward), graph_time(step)
+    return there, both - there
 
 
 def level_input(
@@ -293,30 +343,22 @@ def level_input(
 
 def models(end: float) -> None:
     """Utterances a second of a whole training step with text, at the paper's sizes, launched one kernel at a time."""
-    if importlib.util.find_spec("transformers") is None:
-        print("\nwhole models: left out, the transformers package is not here")
-        return
-    from mesm_model.models import fe2e, mesm
-
-    print(f"\nwhole training step with an ALBERT of the base size (random weights) and Adam, {FRAMES_EACH} faces,"
+    print(f"\nwhole training step with an encoder of ALBERT-base's size and Adam, {FRAMES_EACH} faces,"
           f" {CHUNKS_EACH} chunks, {TOKENS_EACH} tokens an utterance; no graph")  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        save_albert(folder)
-        for utterances in (8, 64):
-            batch = random_batch(utterances).to(DEVICE)
-            for name, module, settings in (
-                ("FE2E", fe2e, {}),
-                ("MESM p=0.5", mesm, {"top_p": 0.5}),
-                ("MESM p=0.7", mesm, {"top_p": 0.7}),
-            ):
-                if time.monotonic() > end:
-                    print("  left out: time is over")
-                    return
-                model = module.Model(module.Config(text_encoder=folder, **settings)).to(DEVICE).train()
-                seconds = eager_time(model_step(model, batch))
-                rate = utterances / seconds
-                epoch = f"an epoch of {EPOCH}: {EPOCH / rate:6.1f} s"
-                print(f"  batch {utterances:3}  {name:11} {rate:7.0f} utterances/s, {epoch}", flush=True)
+    for utterances in (8, 64):
+        batch = random_batch(utterances).to(DEVICE)
+        for name, module, settings in (
+            ("FE2E", fe2e, {}),
+            ("MESM p=0.5", mesm, {"top_p": 0.5}),
+            ("MESM p=0.7", mesm, {"top_p": 0.7}),
+        ):
+            if time.monotonic() > end:
+                print("  left out: the time is over")
+                return
+            model = module.Model(module.Config(**settings)).to(DEVICE).train()
+            rate = utterances / eager_time(model_step(model, batch))
+            epoch = f"an epoch of {EPOCH}: {EPOCH / rate:6.1f} s"
+            print(f"  batch {utterances:3}  {name:11} {rate:7.0f} utterances/s, {epoch}", flush=True)
 
 
 def model_step(model: nn.Module, batch: Batch) -> Callable[[], object]:
@@ -330,15 +372,6 @@ def model_step(model: nn.Module, batch: Batch) -> Callable[[], object]:
         return optimiser.step()
 
     return step
-
-
-def save_albert(folder: str) -> None:
-    from transformers import AlbertConfig, AlbertModel
-
-    config = AlbertConfig(
-        hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, num_hidden_groups=1
-    )
-    AlbertModel(config, add_pooling_layer=False).save_pretrained(folder)
 
 
 def random_batch(utterances: int) -> Batch:
@@ -391,33 +424,40 @@ def peer() -> None:
 
 def tune(end: float) -> None:
     """Times of one convolution for many tile shapes; the best goes into `tiling` of kernels.py."""
+    print("\nbest tiles at 512 faces, p=0.5, bfloat16: columns, channels, warps, stages; time against the one in use")
+    cases = [
+        (grid, *sizes)
+        for grid, first in zip(GRIDS["v"], CHANNELS, strict=True)
+        for sizes in ((first, 2 * first, False), (2 * first, 2 * first, False), (2 * first, first, True))
+    ]
+    for number, (grid, cin, cout, flip) in enumerate(cases):
+        now = time.monotonic()
+        times = tile_times(grid, cin, cout, flip, now + (end - now) / (len(cases) - number))
+        first, best = next(iter(times)), min(times, key=lambda tiling: times[tiling])
+        what = f"{grid[0]}x{grid[1]} {cin} -> {cout} {'input gradient' if flip else 'forward'}"
+        print(f"  {what}: {best}, {times[best] / times[first]:.2f}, {len(times)} tried", flush=True)
+
+
+def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: float) -> dict[Any, float]:
+    """Seconds of a convolution by tile shape, the one in use first."""
     from triton.runtime.errors import OutOfResources
 
     from mesm_model.sparse import kernels
 
-    print("\nbest tiles at 512 faces, p=0.5, bfloat16: columns, channels, warps, stages; time against the one in use")
-    chosen = kernels.tiling
-    for (height, width), first in zip(GRIDS["v"], CHANNELS, strict=True):
-        for cin, cout, flip in ((first, 2 * first, False), (2 * first, 2 * first, False), (2 * first, first, True)):
-            kept, x = level_input(512, height, width, cin, 0.5, torch.bfloat16)
-            shape = (9, cout, cin) if flip else (9, cin, cout)
-            weight = (torch.randn(*shape, device=DEVICE) / (3 * cin**0.5)).bfloat16()
-            times = {}
-            for tiling in tilings(cin, cout, chosen(cin, cout, 2)):
-                if time.monotonic() > end:
-                    break
-                kernels.tiling = lambda *_, tiling=tiling: tiling
-                try:
-                    times[tiling] = graph_time(partial(kernels._convolve, x, weight, kept, flip, not flip), 9)
-                except (RuntimeError, OutOfResources) as failed:  # too large for the chip
-                    print(f"    {tiling}: {str(failed).splitlines()[0]}")
+    kept, x = level_input(512, *grid, cin, 0.5, torch.bfloat16)
+    weight = torch.randn(9, *((cout, cin) if flip else (cin, cout)), device=DEVICE).bfloat16()
+    chosen, times = kernels.tiling, {}
+    for tiling in tilings(cin, cout, chosen(cin, cout, 2)):
+        if times and time.monotonic() > end:
+            break
+        kernels.tiling = lambda *_, tiling=tiling: tiling
+        try:
+            times[tiling] = graph_time(partial(kernels._convolve, x, weight, kept, flip, not flip), 9)
+        except (RuntimeError, OutOfResources) as failed:  # too large for the chip
+            print(f"    {tiling}: {str(failed).splitlines()[0]}")
+        finally:
             kernels.tiling = chosen
-            best = min(times, key=lambda tiling: times[tiling])
-            way = "input gradient" if flip else "forward"
-            print(
-                f"  {height}x{width} {cin} -> {cout} {way}: {best}, {times[best] / times[chosen(cin, cout, 2)]:.2f}",
-                flush=True,
-            )
+    return times
 
 
 def tilings(cin: int, cout: int, first: Any) -> Iterable[Any]:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cnn import Fe2eCnn, MesmCnn, block_products, front_products, inputs
+from benchmarks.cnn import Fe2eCnn, MesmCnn, activations, block_products, front_products, inputs
 
 SHARES = (0.3, 0.5, 0.7, 0.8)
 FRAMES = {"v": 32, "a": 16}
@@ -164,23 +164,6 @@ def step(model: nn.Module, data: tuple[Tensor, Tensor, Tensor], gradient: Tensor
     model.train()
     model.zero_grad(set_to_none=True)
     model(*data).backward(gradient)
-
-
-def activations(model: nn.Module, data: tuple[Tensor, Tensor, Tensor]) -> int:
-    """Bytes that the forward pass keeps for the backward pass, each piece of memory once, without parameters."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), *data)}
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = model.train()(*data)
-    del output
-    return sum(kept.values())
 
 
 def beside_spconv() -> None:

@@ -73,6 +73,23 @@ def block_products(modality: str, trace: Trace | None = None) -> float:
     return found
 
 
+def activations(model: nn.Module, data: tuple[Tensor, Tensor, Tensor]) -> int:
+    """Bytes that the forward pass keeps for the backward pass, each piece of memory once, without parameters."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), *data)}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = model.train()(*data)
+    del output
+    return sum(kept.values())
+
+
 def inputs(modality: str, frames: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """Frames as smooth as pictures are, a query for each utterance, and the utterance of each frame."""
     generator = torch.Generator().manual_seed(0)

@@ -59,9 +59,11 @@ class CrossModalAttention(nn.Module):
     def forward(self, x: Tensor, sites: Sites, query: Tensor, owner: Tensor) -> Tensor:
         """Attention [F, S] of rows `x` [n, C], 0 where no site is; `owner` [F]: each frame's row of `query` [B, Q]."""
         keys, queries = self.keys(x), self.queries(query).index_select(0, owner)  # [n, C], [F, C]
-        if sites.full:
+        if sites.whole:
             keys = keys.unflatten(0, (sites.frames, sites.height * sites.width))
             scores = self.scores(torch.tanh(keys + queries[:, None])).squeeze(-1)  # [F, S]
+            if not sites.full:
+                scores = scores.masked_fill(~sites.mask.flatten(1), float("-inf"))
         else:
             hidden = torch.tanh(keys + queries.index_select(0, sites.frame))  # [n, C]
             scores = sites.spread(self.scores(hidden).squeeze(-1), float("-inf"))  # [F, S]

@@ -80,3 +80,10 @@ def test_the_command_line_loads_nothing_heavy(package: str) -> None:
     code = f"import sys, {package}.cli; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_gpu_benchmark_needs_nothing_but_torch() -> None:
+    """It runs on borrowed machines, where nothing is installed."""
+    code = "import sys, benchmarks.bench_gpu; print(*{name.split('.')[0] for name in sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(shown.stdout.split()) & set(HOMES) <= {"torch", "triton"}

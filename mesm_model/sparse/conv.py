@@ -48,7 +48,9 @@ def choose(x: Tensor, sites: Sites, backend: str = "auto") -> str:
     most = next(share for places, share in limits if sites.height * sites.width >= places)
     if sites.density > most:
         return "dense"
-    return "triton" if triton_ready(x) else "rulebook"
+    if triton_ready(x):
+        return "triton"
+    return "rulebook" if x.device.type == "cpu" else "dense"  # elsewhere its many small steps cost more than they save
 
 
 def triton_ready(x: Tensor) -> bool:
@@ -63,7 +65,9 @@ def triton_ready(x: Tensor) -> bool:
 def require_triton(x: Tensor) -> None:
     """Raise ValueError, with the way out, where the Triton kernels cannot run on `x`."""
     if not triton_ready(x):
-        raise ValueError(f"backend 'triton' needs the triton package and a GPU, found {x.device}; use 'auto'")
+        raise ValueError(
+            f"backend 'triton' needs the triton package and a GPU of 2020 or later, found {x.device}; use 'auto'"
+        )
 
 
 def to_conv2d(weight: Tensor) -> Tensor:

@@ -149,9 +149,10 @@ def conv_kernel(
     With FLIP it is the gradient of the input from that of the output, with the same weight, here [9, COUT, CIN]. With
     STATISTICS the mean over the tile's rows and the sum of squares around it go to STATS [T, 2, COUT].
     """
-    tile = tl.program_id(1)
+    ACROSS: tl.constexpr = (COUT + COLUMNS - 1) // COLUMNS
+    tile = tl.program_id(0) // ACROSS  # on one axis of the grid: the others end at 65,535
     at = tile * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    column = (tl.program_id(0) % ACROSS) * COLUMNS + tl.arange(0, COLUMNS)
     CHUNKS: tl.constexpr = (CIN + CHUNK - 1) // CHUNK
     offsets = tl.load(OFFSETS + tile)
     total = tl.zeros((ROWS, COLUMNS), SUM)
@@ -385,6 +386,7 @@ def norm_grad_kernel(
 
 # Mean [C], 1 / standard deviation [C], and the rows that they were taken over; None where they are fixed.
 Figures = tuple[Tensor, Tensor, Tensor | None]
+OLDEST = (8, 0)  # Ampere; Triton promises nothing for older ones, and they have no bfloat16
 ROWS = 64  # rows of a tile: at 128 the tiles execute .73-.79 of the nine offsets, at 64 .69-.73
 PASS_ROWS, PASS_COLUMNS = 32, 64  # of a block of the passes that only read and write
 SUM_ROWS = 256  # of a block of the passes that add up
@@ -415,8 +417,10 @@ class Tiling:
 
 
 def available(x: Tensor) -> bool:
-    """True where the kernels can run on `x`: on a GPU, or anywhere in Triton's interpreter."""
-    return x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
+    """True where the kernels can run on `x`: on a GPU that Triton compiles for, or anywhere in its interpreter."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return True
+    return x.is_cuda and torch.cuda.get_device_capability(x.device) >= OLDEST
 
 
 def select(sites: Sites, prob: Tensor, p: float, most: int, rounding: float) -> Sites:
@@ -535,7 +539,7 @@ def _convolve(x: Tensor, weight: Tensor, sites: Sites, flip: bool, statistics: b
     y = x.new_empty(x.shape[0], cout)
     stats = torch.empty(made.tiles if statistics else 0, 2, cout, dtype=_sum_type(x), device=x.device)
     shape = tiling(cin, cout, x.element_size())
-    conv_kernel[(triton.cdiv(cout, shape.columns), made.tiles)](
+    conv_kernel[(triton.cdiv(cout, shape.columns) * made.tiles,)](
         x, weight, y, stats, made.row, made.neighbour, made.count, made.offsets, made.live_count, made.tiles * ROWS,
         cin, cout, flip, statistics, _triton_sum_type(x), _precision(), ROWS, shape.columns, shape.chunk,
         num_warps=shape.warps, num_stages=shape.stages,

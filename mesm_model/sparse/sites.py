@@ -53,9 +53,9 @@ class Sites:
         height, width = self.height // 2, self.width // 2
         slot = self.slot.view(self.frames, self.height, self.width)[:, : 2 * height, : 2 * width]
         children = slot.reshape(self.frames, height, 2, width, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4)
-        active = (children >= 0).any(1)
         if self.full:
             return Sites.all(self.frames, height, width, self.index.device), children
+        active = (children >= 0).any(1)
         if self.live is not None:
             places = torch.arange(active.numel(), device=active.device)
             return Sites(places, self.frames, height, width, active, on_grid=True), children
@@ -65,7 +65,7 @@ class Sites:
     def to_dense(self, features: Tensor) -> Tensor:
         """`features` [n, C] on the grid [N, C, H, W], laid out channels last; 0 where no site is."""
         channels = features.shape[1]
-        if not self._whole:
+        if not self.whole:
             index = self.index if self.live is None else self._index_or_end
             grid = features.new_zeros(self.places + (self.live is not None), channels)
             features = grid.index_copy(0, index, features)[: self.places]
@@ -74,7 +74,7 @@ class Sites:
     def from_dense(self, grid: Tensor) -> Tensor:
         """The rows [n, C] of `grid` [N, C, H, W]; free of copies when it is channels last and every place is active."""
         rows = grid.permute(0, 2, 3, 1).reshape(self.places, grid.shape[1])
-        if not self._whole:
+        if not self.whole:
             rows = rows.index_select(0, self.index)
         return rows if self.live is None else rows * self.live[:, None]
 
@@ -87,7 +87,7 @@ class Sites:
 
     def collect(self, grid: Tensor) -> Tensor:
         """The values [n] that `grid` [N, S] holds at the rows' places."""
-        return grid.flatten() if self._whole else grid.flatten().index_select(0, self.index)
+        return grid.flatten() if self.whole else grid.flatten().index_select(0, self.index)
 
     def rows_in(self, other: "Sites") -> Tensor:
         """int64 [n], the row in `other` of the same site, or -1."""
@@ -100,9 +100,14 @@ class Sites:
         return self.frames * self.height * self.width
 
     @property
+    def whole(self) -> bool:
+        """True when there is a row for every place, used or not, so that rows and grid are the same memory."""
+        return self.on_grid or (self.live is None and self.index.numel() == self.places)
+
+    @property
     def full(self) -> bool:
         """True when every place is active."""
-        return self._whole and self.live is None
+        return self.whole and self.live is None
 
     @property
     def density(self) -> float:
@@ -120,7 +125,7 @@ class Sites:
         if "slot" in self.cache:
             return self.cache["slot"]
         rows = torch.arange(self.index.numel(), device=self.index.device)
-        if self._whole:
+        if self.whole:
             return rows if self.live is None else torch.where(self.live, rows, -1)
         slot = rows.new_full((self.places + 1,), -1)
         return slot.index_copy_(0, self._index_or_end, rows)[: self.places]
@@ -154,11 +159,6 @@ class Sites:
             rows = (neighbour >= 0).nonzero().flatten()
             book.append((rows, neighbour[rows]))
         return book + [(there, here) for here, there in book[3::-1]]
-
-    @property
-    def _whole(self) -> bool:
-        """True when there is a row for every place, so that rows and grid are the same memory."""
-        return self.on_grid or (self.live is None and self.index.numel() == self.places)
 
     @property
     def _index_or_end(self) -> Tensor:

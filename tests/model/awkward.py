@@ -63,16 +63,23 @@ def with_as_many_rows_as_places(sites: Sites) -> Sites:
     return with_unused_rows(sites, sites.height * sites.width)
 
 
-# The three ways that rows may lie, by name.
+def on_the_grid(sites: Sites) -> Sites:
+    """A row for every place, used or not, as pooling on the GPU leaves them."""
+    places = torch.arange(sites.places)
+    return Sites(places, sites.frames, sites.height, sites.width, sites.mask.flatten(), on_grid=True)
+
+
+# The four ways that rows may lie, by name.
 FORMS = {
     "packed": lambda sites: sites,
     "with unused rows": with_unused_rows,
     "with as many rows as places": with_as_many_rows_as_places,
+    "on the grid": on_the_grid,
 }
 
 
 def spread_rows(features: Tensor, loose: Sites) -> Tensor:
-    """The rows of features, [n, C], in the buffer that `with_unused_rows` made; unused rows are 0."""
+    """The rows of features, [n, C], in a buffer that has unused rows, which are 0."""
     rows = features.new_zeros(len(loose.index), features.shape[1])
     rows[loose.live] = features
     return rows

@@ -1,5 +1,7 @@
 """Cross-modal attention: the paper's equations by hand, its gradients, and what a trace records."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, let_through
 from mesm_model.nucleus import select
 from mesm_model.sparse.sites import Sites, narrow
+from tests.model.awkward import FORMS, spread_rows
 
 FRAMES, HEIGHT, WIDTH, CHANNELS, QUERY = 3, 4, 6, 5, 7
 OWNER = torch.tensor([0, 1, 1])
@@ -49,6 +52,17 @@ def test_attention_is_the_papers_softmax_over_the_active_sites_of_each_frame(
         places = sites.index[mine] - frame * HEIGHT * WIDTH
         expected[frame, places] = torch.softmax(hidden @ attend.scores.weight[0], 0)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_attention_and_its_gradients_do_not_depend_on_how_the_rows_lie(attend: CrossModalAttention, form: Any) -> None:
+    packed, results = some_sites(), []
+    for sites in (packed, form(packed)):
+        x = rows_of(packed) if sites.live is None else spread_rows(rows_of(packed), sites)
+        found = attend(x, sites, query(), OWNER)
+        results.append([found, *torch.autograd.grad(found.square().sum(), list(attend.parameters()))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_no_frames_give_no_attention(attend: CrossModalAttention) -> None:

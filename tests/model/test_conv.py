@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -153,6 +154,7 @@ def test_norm_takes_its_figures_from_the_active_rows(form, training):
     x.requires_grad_()
     found, expected = ours(rows, sites), theirs(x)
     assert_close([sites.to_dense(found)], [packed.to_dense(expected)], 1e-12)
+    assert sites.live is None or not found[~sites.live].any()
     expected_gradients = torch.autograd.grad(packed.to_dense(expected).square().sum(), (x, *theirs.parameters()))
     found_gradients = torch.autograd.grad(sites.to_dense(found).square().sum(), (rows, *ours.parameters()))
     assert_close([sites.to_dense(found_gradients[0])], [packed.to_dense(expected_gradients[0])], 1e-12)
@@ -308,6 +310,21 @@ def test_auto_goes_by_the_density_of_the_level(side, share, way):
     assert choose(torch.zeros(1), sites) == way
 
 
+@pytest.mark.parametrize(("share", "way"), [(0.5, "triton"), (0.9, "dense")])
+def test_a_gpu_goes_by_the_density_too(monkeypatch, share, way):
+    monkeypatch.setattr("mesm_model.sparse.conv.triton_ready", lambda x: True)
+    sites = Sites.from_mask(random_mask(2, 6, 6, share))
+    assert choose(types.SimpleNamespace(device=torch.device("cuda")), sites) == way
+
+
+def test_a_gpu_that_triton_does_not_know_computes_densely(monkeypatch):
+    """A Tesla V100, say: the rulebook of plain PyTorch is the CPU's way."""
+    x = types.SimpleNamespace(device=torch.device("cuda"), is_cuda=True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert choose(x, Sites.from_mask(random_mask(2, 6, 6, 0.3))) == "dense"
+
+
 def test_an_unknown_backend_is_refused_with_the_ones_there_are():
     with pytest.raises(ValueError, match="backend is 'fast', expected one of auto, dense, rulebook, triton"):
         choose(torch.zeros(1), Sites.all(1, 2, 2), "fast")
@@ -315,7 +332,7 @@ def test_an_unknown_backend_is_refused_with_the_ones_there_are():
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter runs on any device")
 def test_triton_on_the_cpu_is_refused_with_the_way_out():
-    with pytest.raises(ValueError, match="needs the triton package and a GPU, found cpu; use 'auto'"):
+    with pytest.raises(ValueError, match="needs the triton package and a GPU of 2020 or later, found cpu; use 'auto'"):
         choose(torch.zeros(1), Sites.all(1, 2, 2), "triton")
 
 

@@ -184,6 +184,18 @@ def test_the_same_step_twice_gives_the_same_bits():
     assert all(torch.equal(one, other) for one, other in zip(step(), step(), strict=True))
 
 
+@on_a_device
+def test_the_tiles_of_an_offset_are_found_block_after_block():
+    """Thousands of tiles go in blocks of 1024; here eleven go in blocks of 4."""
+    from mesm_model.sparse import kernels
+
+    bits = torch.randint(0, 512, (11,), generator=torch.Generator().manual_seed(0)).to(DEVICE, torch.int32)
+    tile, count = bits.new_empty(9, 11), bits.new_empty(9)
+    kernels.offset_kernel[(9,)](bits, tile, count, 11, 4)
+    for offset in range(9):
+        assert tile[offset, : count[offset]].tolist() == (bits >> offset & 1).nonzero().flatten().tolist()
+
+
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU: spconv-triton runs nowhere else")
 def test_spconv_triton_finds_the_same():
     spconv = pytest.importorskip("spconv_triton.pytorch")
@@ -283,6 +295,28 @@ def test_the_fused_front_is_norm_then_relu_then_pool(dtype, tolerance, training)
         assert_close([y.grad], [exact.grad], tolerance)
     assert_close([p.grad for p in ours.parameters()], [p.grad for p in norm.parameters()], 5 * tolerance)
     assert_close(ours.buffers(), norm.buffers(), max(tolerance, 1e-6))
+
+
+@on_a_device
+def test_the_figures_of_tiles_are_those_of_all_their_rows_block_after_block():
+    """Tiles of different sizes, one of them empty, in blocks of 2."""
+    import triton.language as tl
+
+    from mesm_model.sparse import kernels
+
+    tiles = [3 * draw(rows, 5, seed=rows) + 1 for rows in (3, 0, 7, 1, 4)]
+    means = [rows.sum(0) / max(1, len(rows)) for rows in tiles]
+    squares = [(rows - mean).square().sum(0) for rows, mean in zip(tiles, means, strict=True)]
+    stats = torch.stack([torch.stack(pair) for pair in zip(means, squares, strict=True)])
+    counts = torch.tensor([len(rows) for rows in tiles], dtype=torch.int32, device=DEVICE)
+    found = [torch.zeros_like(means[0]) for _ in range(2)] + [torch.zeros_like(means[0][0])]
+    norm = nn.BatchNorm1d(5, momentum=0.1).to(DEVICE, torch.float64)
+    running = (norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone())
+    kernels.figures_kernel[(1,)](stats, counts, *found, *running, 5, norm.eps, 0.1, True, 5, tl.float64, 2, 16)
+    norm(torch.cat(tiles))
+    variance, mean = torch.var_mean(torch.cat(tiles), 0, correction=0)
+    assert_close(found, [mean, (variance + norm.eps).rsqrt(), torch.tensor(15.0)], 1e-12)
+    assert_close(running, norm.buffers(), 1e-12)
 
 
 @on_a_device
