@@ -252,7 +252,8 @@ def ablate(
     _say_suggested(opened, choices[0].suggested)
     rows = many.ablate(opened, choices, seeds, out, on, how, at_once)
     click.echo(many.to_text(rows, opened))
-    click.echo(many.paper_table(opened, names))
+    if printed := many.paper_table(opened, names):
+        click.echo(printed)
     click.echo(f"Written to {out / 'ablate.csv'}")
 
 

@@ -80,6 +80,7 @@ def test_ablate_takes_several_models(small: Dataset, tmp_path: Path) -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()[1:8]] == [
         f"fe2e-{s}" for s in ("tav", "ta", "tv", "av", "t", "a", "v")
     ]
+    assert "" not in done.stdout.splitlines()
 
 
 def test_flops_counts_the_papers_sizes_whatever_the_dataset_suggests(small: Dataset) -> None:
