@@ -54,11 +54,19 @@ def about(dataset: Dataset) -> dict[str, Any]:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file whole or not at all."""
+    """Write the file whole or not at all. Raises CheckpointError where it cannot be written; an older one stays."""
     temporary = path.with_name(path.name + ".tmp")
     stored = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    torch.save({"format": FORMAT} | stored, temporary)
-    commit_file(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT} | stored, file)
+        commit_file(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch hides a full disk behind a RuntimeError of its own
+        temporary.unlink(missing_ok=True)
+        reason = error.__context__ or error
+        raise CheckpointError(
+            f"{path}: cannot be written ({reason}); make room, and the same command goes on"
+        ) from None
 
 
 def load(path: Path) -> Checkpoint:
@@ -73,8 +81,8 @@ def load(path: Path) -> Checkpoint:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         found = stored.pop("format")
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, AttributeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a whole checkpoint of mesm ({reason})") from None
+        way = "delete it to begin again" if path.name == "last.pt" else "take another one, or train again"
+        raise CheckpointError(f"{path}: not a whole checkpoint of mesm ({_reason(error)}); {way}") from None
     names = {field.name for field in fields(Checkpoint)}
     if found != FORMAT or set(stored) != names:
         raise CheckpointError(f"{path}: checkpoint format {found}, this mesm reads {FORMAT}; train again")
@@ -83,6 +91,8 @@ def load(path: Path) -> Checkpoint:
 
 def build_model(checkpoint: Checkpoint, folder: Path) -> nn.Module:
     """The trained model, ready to evaluate. `folder` is the run's, where the text encoder lies."""
+    if not checkpoint.thresholds:
+        raise CheckpointError(f"{folder}: last.pt is where training goes on and has no thresholds; give best.pt")
     module = models.load(checkpoint.model)
     known = {field.name for field in fields(module.Config)}
     if set(checkpoint.config) != known:
@@ -133,6 +143,12 @@ def check_data(checkpoint: Checkpoint, dataset: Dataset, run: Path) -> None:
             "train on it"
         )
     _check_features(trained["features"], dataset, run)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without torch's advice: it is to read the file in a way that may run code."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line.partition(". ")[0].rstrip(".")
 
 
 @lru_cache

@@ -17,14 +17,18 @@ PAGE = click.Path(dir_okay=False, path_type=Path)
 
 
 class Commands(click.Group):
-    """A group that tells every DataError once, in one place, and exits with 1."""
+    """A group that tells every DataError, and every file that cannot be read or written, in one place; exits with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except DataError as error:
             click.echo(f"mesm: {error}", err=True)
-            ctx.exit(1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"mesm: {error.filename}: {error.strerror}", err=True)
+        ctx.exit(1)
 
 
 class Names(click.ParamType):
@@ -139,10 +143,10 @@ def train(dataset: Path, model: str, out: Path, seeds: int, assignments: tuple[s
             _say_suggested(opened, choice.suggested)
         reports = {}
         for seed, folder in enumerate(folders, first):
-            if ranks.first and is_finished(folder):
-                click.echo(f"{folder}: this run is finished; its scores:", err=True)
-            one = with_values(choice, seed=seed)
+            one, finished = with_values(choice, seed=seed), is_finished(folder)
             scores = train_model(opened, model, one.config, one.settings, folder, ranks, how)
+            if ranks.first and finished:
+                click.echo(f"{folder}: this run is finished; its scores:", err=True)
             reports[folder.name] = from_json(scores["parts"].get("test") or scores["parts"]["valid"])
         if ranks.first:
             _print_scores(reports)
@@ -178,6 +182,7 @@ def evaluate(run: Path, dataset: Path, part: str, as_json: bool, predictions: Pa
             reports[name], members, probability = scoring.evaluate(folder, opened, part, ranks, how.cache, how.workers)
             if predictions:
                 scoring.write_predictions(predictions, reports[name], members, probability)
+                click.echo(f"Written to {predictions}", err=True)
     if as_json:
         found = [to_json(report) for report in reports.values()]
         click.echo(json.dumps(found[0] if len(found) == 1 else found, indent=1, ensure_ascii=False))
@@ -247,7 +252,8 @@ def ablate(
     _say_suggested(opened, choices[0].suggested)
     rows = many.ablate(opened, choices, seeds, out, on, how, at_once)
     click.echo(many.to_text(rows, opened))
-    click.echo(many.paper_table(opened, names))
+    if printed := many.paper_table(opened, names):
+        click.echo(printed)
     click.echo(f"Written to {out / 'ablate.csv'}")
 
 
@@ -286,10 +292,13 @@ def flops(
         choice = choose(opened, name, given, assignments, suggestions=False)
         choices |= {f"{name} p={p:g}": with_values(choice, top_p=p) for p in top_p} if sparse else {name: choice}
     with join(on) as ranks:
-        counts, words = count_models(opened, part, choices, ranks, how.cache)
+        counts = count_models(opened, part, choices, ranks, how.cache)
         counts |= {str(run): count_run(run, opened, part, ranks, how.cache) for run in runs}
-    click.echo(counting.table(counts, "fe2e" if "fe2e" in counts else next(iter(counts))))
-    click.echo(f"On {opened.folder}, part {part}, attention as it is drawn. Text encoder: {words or 'none'}.")
+    click.echo(counting.table(counts))
+    learned = ", that of a run as it was learned" if runs else ""
+    click.echo(f"On {opened.folder}, part {part}; attention as it is drawn{learned}.")
+    for words in dict.fromkeys(counted.encoder for counted in counts.values() if counted.encoder):
+        click.echo(f"text encoder: {words}")
 
 
 @main.command()

@@ -137,6 +137,7 @@ def write_predictions(path: Path, report: Report, part: Part, probability: np.nd
     for n, name in enumerate(part.ids):
         cells = zip(probability[n], decided[n], part.labels[n], strict=True)
         writer.writerow([name, *(cell for p, d, y in cells for cell in (f"{p:.6f}", int(d), int(y)))])
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
 
 

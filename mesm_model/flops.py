@@ -44,6 +44,8 @@ class Count:
     frames: dict[str, int]  # faces under "v", mel chunks under "a"
     work: tuple[Work, ...]  # one for each modality and stage
     top_p: float | None  # of a sparse model
+    encoder: str | None = None  # the text encoder, in words
+    dense: "Count | None" = None  # of a sparse model: the work of FE2E of the same sizes
 
     def macs(self, modality: str = "tav", stages: Iterable[str] = STAGES, inside: bool = False) -> int:
         """The sum over these modalities and stages."""
@@ -65,18 +67,20 @@ def count(model: Any, batches: Iterable[Batch]) -> Count:
             before = totals.get((work.modality, work.stage), (0, 0))
             totals[work.modality, work.stage] = (before[0] + work.macs, before[1] + work.inside)
     work = tuple(Work(*key, *macs) for key, macs in totals.items())
-    return Count(utterances, frames, work, getattr(model, "top_p", None))
+    encoder = getattr(getattr(model, "text", None), "description", None)
+    return Count(utterances, frames, work, getattr(model, "top_p", None), encoder)
 
 
-def table(counts: Mapping[str, Count], reference: str) -> str:
-    """The counts of the models by stage, then each as a share of `reference`, beside the paper's figures."""
+def table(counts: Mapping[str, Count]) -> str:
+    """The counts of the models by stage; then those with convolutions beside the paper's figures."""
     parts = [_stages(name, counted) for name, counted in counts.items()]
-    dense = counts[reference]
-    shares = [["share of " + reference, "trunk", "without borders", "whole model", "without borders", "paper"]]
-    shares += [_share(name, counted, dense) for name, counted in counts.items() if counted is not dense]
-    if len(shares) > 1:
-        parts.append(_aligned(shares))
-    return "\n\n".join([*parts, _REMARK])
+    of_paper = {name: counted for name, counted in counts.items() if counted.macs(stages=["convolution"])}
+    if of_paper:
+        parts.append(_aligned([_FIGURES, *(_figures(name, counted) for name, counted in of_paper.items())]))
+    shares = [_share(name, counted, counted.dense) for name, counted in counts.items() if counted.dense]
+    if shares:
+        parts.append(_aligned([_SHARES, *shares]))
+    return "\n\n".join([*parts, _REMARK] if of_paper else parts)
 
 
 def shared_work(model: Any, batch: Batch) -> list[Work]:
@@ -152,10 +156,12 @@ def text_encoder(lengths: Tensor, config: Any) -> int:
 
 
 _TRUNK = ("low level", "attention", "convolution")
+_FIGURES = ["GFLOP", "trunk of 9 faces", "paper"]
+_SHARES = ["share of FE2E", "trunk", "without borders", "whole model", "without borders", "paper"]
 _REMARK = f"""\
 The paper gives {PAPER_FE2E} GFLOPs for FE2E and does not say what it counts. Closest is the visual trunk over 9 faces,
 4.5 s at one face in 0.5 s: 8.61 GFLOPs of convolutions, 8.65 with norms and biases. That cannot be proven, so compare
-the shares, not the figures."""
+the shares, not the figures. Shares are of FE2E of the same sizes."""
 
 
 def _stages(name: str, counted: Count) -> str:
@@ -172,6 +178,13 @@ def _stages(name: str, counted: Count) -> str:
         whole, inside = (counted.macs("tav", stages, only) / counted.utterances / 1e9 for only in (False, True))
         rows.append([label, *(f"{value:.4f}" for value in (*a_frame, whole, inside)), f"{2 * whole:.4f}"])
     return _aligned(rows)
+
+
+def _figures(name: str, counted: Count) -> list[str]:
+    """What the paper may have counted, and its figure for this p."""
+    faces, paper = counted.frames["v"], PAPER.get(round(counted.top_p, 2)) if counted.top_p else PAPER_FE2E
+    nine = f"{2 * 9 * counted.macs('v', _TRUNK) / faces / 1e9:.2f}" if faces else "-"
+    return [name, nine, f"{paper:.2f}" if paper else "-"]
 
 
 def _share(name: str, counted: Count, dense: Count) -> list[str]:

@@ -122,17 +122,24 @@ def percentiles(values: np.ndarray) -> np.ndarray:
 
 
 def table(scores: Scores, others: Mapping[str, Scores], emotions: Sequence[str]) -> str:
-    """Every emotion, the averages, and below them the averages of the `others`; percent."""
-    averaged = min(scores.averaged(name) for name in NAMES)
+    """Every emotion, the averages and of how many, and below them the averages of the `others`; percent."""
+    averaged = [scores.averaged(name) for name in NAMES]
+    alike = len(set(averaged)) == 1
     rows = [
         [emotion, str(int(scores.positives[e])), *(_percent(getattr(scores, name)[e]) for name in NAMES)]
         for e, emotion in enumerate(emotions)
     ]
-    means = {f"mean of {averaged}": scores} | dict(others)
-    rows += [[row, "", *(_percent(other.mean(name)) for name in NAMES)] for row, other in means.items()]
+    rows.append(_means(f"mean of {averaged[0]}" if alike else "mean", scores))
+    if not alike:
+        rows.append(["of so many", "", *map(str, averaged)])
+    rows += [_means(row, other) for row, other in others.items()]
     wide = max(len(row[0]) for row in rows)
     header = ["", "present", *NAMES.values()]
     return "\n".join(f"{row[0]:<{wide}}" + "".join(f"{cell:>9}" for cell in row[1:]) for row in [header, *rows])
+
+
+def _means(row: str, scores: Scores) -> list[str]:
+    return [row, "", *(_percent(scores.mean(name)) for name in NAMES)]
 
 
 def _auc(probability: np.ndarray, present: np.ndarray, weights: np.ndarray) -> np.ndarray:

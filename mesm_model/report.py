@@ -50,16 +50,9 @@ def to_text(report: Report) -> str:
         + ", ".join(f"{e} {t:.2f}" for e, t in zip(report.emotions, report.thresholds, strict=True)),
         metrics.table(report.scores, report.trivial | report.paper, report.emotions),
         "95 % of the means, by bootstrap over utterances: "
-        + ", ".join(f"{NAMES[name]} {100 * low:.1f} to {100 * high:.1f}" for name, (low, high) in _means(report)),
+        + ", ".join(f"{NAMES[name]} {_percent(low)} to {_percent(high)}" for name, (low, high) in _means(report)),
     ]
-    if report.ceiling is not None:
-        known = {"Acc": report.ceiling["accuracy"], "AUC": report.ceiling["auc"]}
-        reachable = ", ".join(f"{title} {100 * value:.1f}" for title, value in known.items() if value is not None)
-        lines.append(f"best reachable with these modalities: {reachable}")
-    if report.encoder is not None:
-        lines.append(f"text encoder: {report.encoder}")
-    if report.features is not None:
-        lines.append(report.features["words"])
+    lines += _remarks(report)
     for name, found in report.pointing.items():
         lines.append(
             f"nucleus, {name}: {100 * found.inside:.0f} % of it in the place that the text names (chance "
@@ -111,23 +104,38 @@ def from_json(stored: Mapping[str, Any]) -> Report:
 
 def spread_text(reports: Mapping[str, Report]) -> str:
     """Mean and standard deviation of the averages over runs that differ in their seed."""
-    rows = [f"{'':<18}" + "".join(f"{title:>15}" for title in NAMES.values())]
+    first = next(iter(reports.values()))
+    rows = [f"{len(reports)} runs on {first.data}, part {first.part}: {first.utterances} utterances, per cent."]
+    rows += [f"{'':<18}" + "".join(f"{title:>15}" for title in NAMES.values())]
     for name, report in reports.items():
-        rows.append(f"{name:<18}" + "".join(f"{100 * report.scores.mean(kind):>15.1f}" for kind in NAMES))
+        rows.append(f"{name:<18}" + "".join(f"{_percent(report.scores.mean(kind)):>15}" for kind in NAMES))
     cells = "".join(
-        f"{f'{100 * mean:.1f} ± {100 * deviation:.1f}':>15}" for mean, deviation in spread(reports).values()
+        f"{f'{_percent(mean)} ± {_percent(deviation)}':>15}" for mean, deviation in spread(reports).values()
     )
     rows.append(f"{f'mean of {len(reports)} ± sd':<18}{cells}")
-    first = next(iter(reports.values()))
     for name, row in (first.trivial | first.paper).items():
         rows.append(f"{name:<18}" + "".join(f"{_percent(row.mean(kind)):>15}" for kind in NAMES))
-    return "\n".join(rows)
+    return "\n".join([*rows, *_remarks(first)])
 
 
 def spread(reports: Mapping[str, Report]) -> dict[str, tuple[float, float]]:
     """For each score the mean over runs of its average over emotions, and their standard deviation (0 for one run)."""
     values = {kind: np.array([report.scores.mean(kind) for report in reports.values()]) for kind in NAMES}
     return {kind: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for kind, v in values.items()}
+
+
+def _remarks(report: Report) -> list[str]:
+    """What could be reached, and what the text came through."""
+    lines = []
+    if report.ceiling is not None:
+        known = {"Acc": report.ceiling["accuracy"], "AUC": report.ceiling["auc"]}
+        reachable = ", ".join(f"{title} {100 * value:.1f}" for title, value in known.items() if value is not None)
+        lines.append(f"best reachable with these modalities: {reachable}")
+    if report.encoder is not None:
+        lines.append(f"text encoder: {report.encoder}")
+    if report.features is not None:
+        lines.append(report.features["words"])
+    return lines
 
 
 def _means(report: Report) -> list[tuple[str, np.ndarray]]:

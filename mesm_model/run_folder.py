@@ -35,7 +35,7 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
     """
     path = out / "run.json"
     wanted = json.loads(json.dumps(wanted))
-    begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    begun = read(out, path.name) if path.is_file() else None
     ranks.wait()  # nobody writes before everybody has read
     if begun is None and out.is_dir() and any(path.name not in ("lock", "run.json.tmp") for path in out.iterdir()):
         raise DataError(f"{out}: not empty and no run of this program (no run.json); give another --out")
@@ -70,8 +70,15 @@ def is_finished(out: Path) -> bool:
 
 
 def read(out: Path, name: str) -> Any:
-    """run.json or scores.json."""
-    return json.loads((out / name).read_text(encoding="utf-8"))
+    """run.json or scores.json. Raises DataError for one that is damaged."""
+    path = out / name
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        lost = (
+            "delete it, and the same command makes it again" if name == "scores.json" else f"delete {out} to start over"
+        )
+        raise DataError(f"{path}: damaged, it is no JSON ({error}); {lost}") from None
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

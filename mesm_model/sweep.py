@@ -13,7 +13,7 @@ import csv
 import io
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from tqdm import tqdm
 from mesm_data.errors import DataError
 from mesm_data.pool import Died, run_jobs
 from mesm_data.shards import Dataset, commit_file, write_text
-from mesm_model import checkpoint as checkpoints
-from mesm_model import flops, models, paper
+from mesm_model import flops, paper
 from mesm_model.metrics import NAMES
 from mesm_model.options import Choice, with_values
 from mesm_model.ranks import Ranks, join
+from mesm_model.report import Report, from_json
 from mesm_model.train import Machine, train
-from mesm_model.work import count_model, count_run
+from mesm_model.work import count_run
 
 SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # in the order of Table 5
 LONG = 30 * 24 * 3600.0  # seconds that one run may take
@@ -56,6 +56,7 @@ class Row:
     means: dict[str, float | None]  # acc, wacc, f1, auc
     gflop: float | None = None  # an utterance; of the whole model without the text encoder
     of_fe2e: float | None = None  # the same as a share of FE2E's
+    report: Report | None = field(default=None, repr=False, compare=False)
 
 
 def sweep(
@@ -120,7 +121,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 def to_text(rows: Sequence[Row], dataset: Dataset) -> str:
     """Mean and standard deviation over seeds of each row, per cent."""
     names = list(dict.fromkeys(row.name for row in rows))
-    wide = max(len(name) for name in names) + 2
+    wide = max(len(name) for name in [*names, "predict nothing"]) + 2
     with_work = any(row.gflop is not None for row in rows)
     header = "".join(f"{title:>14}" for title in NAMES.values()) + (f"{'GFLOP':>10}{'of FE2E':>9}" if with_work else "")
     lines = [" " * wide + header]
@@ -129,10 +130,13 @@ def to_text(rows: Sequence[Row], dataset: Dataset) -> str:
         cells = "".join(f"{_mean_and_spread([row.means[kind] for row in of_name]):>14}" for kind in NAMES)
         work = f"{_mean(of_name, 'gflop'):>10.4f}{_mean(of_name, 'of_fe2e'):>9.2f}" if with_work else ""
         lines.append(f"{name:<{wide}}{cells}{work}")
+    lines += _beside(rows, wide)
     seeds = len({row.seed for row in rows})
-    lines.append(f"per cent on {_part(dataset)}, mean and standard deviation over {seeds} seeds")
+    over = f", mean and standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    lines.append(f"per cent on {_part(dataset)}{over}")
     if with_work:
         lines.append("GFLOP an utterance, 2 for a multiply-add, without the text encoder")
+    lines += [f"text encoder: {encoder}" for encoder in _encoders(rows)]
     return "\n".join(lines)
 
 
@@ -176,7 +180,20 @@ def _cells(
 
 def _row(cell: Cell, scores: dict[str, Any], gflop: float | None = None, of_fe2e: float | None = None) -> Row:
     part = scores["parts"].get("test") or scores["parts"]["valid"]
-    return Row(cell.name, cell.choice.settings.seed, part["means"], gflop, of_fe2e)
+    return Row(cell.name, cell.choice.settings.seed, part["means"], gflop, of_fe2e, from_json(part))
+
+
+def _beside(rows: Sequence[Row], wide: int) -> list[str]:
+    """What the means must be read against: a line for each row that needs no model."""
+    report = rows[0].report
+    means = {name: [scores.mean(kind) for kind in NAMES] for name, scores in report.trivial.items()} if report else {}
+    return [f"{name:<{wide}}" + "".join(f"{_mean_and_spread([n]):>14}" for n in row) for name, row in means.items()]
+
+
+def _encoders(rows: Sequence[Row]) -> list[str]:
+    """The text encoders of the runs, in words, each once."""
+    found = (row.report.encoder for row in rows if row.report is not None)
+    return list(dict.fromkeys(encoder for encoder in found if encoder is not None))
 
 
 def _part(dataset: Dataset) -> str:
@@ -186,12 +203,9 @@ def _part(dataset: Dataset) -> str:
 def _work(cell: Cell, dataset: Dataset, ranks: Ranks) -> tuple[float, float]:
     """GFLOP an utterance of a trained model on the scored part, and the share of FE2E's of the same sizes."""
     sparse = count_run(cell.out, dataset, _part(dataset), ranks, cell.machine.cache)
-    dense_config = models.load("fe2e").Config
-    shared = {field.name: getattr(cell.choice.config, field.name) for field in fields(dense_config)}
-    model = checkpoints.make_model("fe2e", dense_config(**shared), cell.out)
-    dense = count_model(model, dataset, _part(dataset), cell.out, ranks, cell.machine.cache)
+    assert sparse.dense is not None
     macs = sparse.macs("av")
-    return 2 * macs / sparse.utterances / 1e9, macs / dense.macs("av")
+    return 2 * macs / sparse.utterances / 1e9, macs / sparse.dense.macs("av")
 
 
 def _write_csv(path: Path, what: str, rows: Sequence[Row]) -> None:
@@ -217,6 +231,9 @@ def _draw(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:
         above.errorbar(top_ps, means, spread, color=colour, marker="o", capsize=3, label=NAMES[kind])
     figure5 = paper.figures()["figure5"]
     above.plot(figure5["top_p"], figure5["acc"], color="#8a8a93", linestyle=":", label="Acc, the paper on IEMOCAP")
+    if report := rows[0].report:
+        nothing = 100 * report.trivial["predict nothing"].mean("acc")
+        above.axhline(nothing, color="#8a8a93", linestyle="--", linewidth=1, label="Acc, predict nothing")
     above.set_ylabel(f"per cent on {_part(dataset)}")
     work = [100 * statistics.fmean(row.of_fe2e or 0.0 for row in at[p]) for p in top_ps]
     below.plot(top_ps, work, color="#2f6f9f", marker="o", label="this sweep")
@@ -231,6 +248,8 @@ def _draw(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:
     for axes in (above, below):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
+    if remarks := _encoders(rows):
+        figure.supxlabel("\n".join(f"text encoder: {encoder}" for encoder in remarks), fontsize=7, color="#8a8a93")
     temporary = path.with_name(path.name + ".tmp")
     figure.savefig(temporary, format="svg", metadata={"Date": None})
     commit_file(temporary, path)
@@ -241,7 +260,7 @@ def _mean(rows: Sequence[Row], name: str) -> float:
 
 
 def _mean_and_spread(values: Sequence[float | None]) -> str:
-    known = [100 * value for value in values if value is not None]
+    known = [100 * value for value in values if value is not None and value == value]
     if not known:
         return "-"
     spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""

@@ -33,7 +33,9 @@ def prepare(encoder: str, texts: Iterable[str], folder: Path, max_tokens: int = 
     """
     if folder.exists():
         return
+    texts = list(texts)
     tokenizer, model = _tiny(texts, seed) if encoder == TINY else (_tokenizer(encoder), _model(encoder))
+    _check_vocabulary(encoder, tokenizer, model, [said for said in texts if said.strip()][:100])
     positions = getattr(model.config, "max_position_embeddings", max_tokens)
     tokenizer.model_max_length = min(max_tokens, tokenizer.model_max_length, positions)
     model.config.origin = getattr(model.config, "origin", encoder)
@@ -104,6 +106,21 @@ def _tiny(texts: Iterable[str], seed: int) -> tuple[PreTrainedTokenizerFast, Pre
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return tokenizer, AlbertModel(config, add_pooling_layer=False)
+
+
+def _check_vocabulary(encoder: str, tokenizer: Any, model: PreTrainedModel, texts: list[str]) -> None:
+    """Raises DataError for a tokenizer of another model, or one that transformers made up for want of its files."""
+    if len(tokenizer) > model.config.vocab_size:
+        raise DataError(
+            f"text encoder {encoder}: found a tokenizer of {len(tokenizer)} tokens and a model that knows "
+            f"{model.config.vocab_size}; expected those of one model"
+        )
+    special = set(tokenizer.all_special_ids)
+    if texts and all(special.issuperset(tokens) for tokens in tokenizer(texts)["input_ids"]):
+        raise DataError(
+            f"text encoder {encoder}: its tokenizer knows no word of the training texts; "
+            "expected a folder with config.json, model.safetensors and tokenizer.json"
+        )
 
 
 def _model(encoder: str) -> PreTrainedModel:

@@ -64,6 +64,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch", "budget", "accumulate", "lr", "text_lr", "max_tokens"):
             models.check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        models.check(self.seed >= 0, "seed", self.seed, "0 or more")
         models.check(self.clip >= 0, "clip", self.clip, "0 or more")
         models.check(0 <= self.anneal < 1, "anneal", self.anneal, "0 or more and less than 1")
         models.check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
@@ -144,7 +145,10 @@ class Trainer:
             if part != "test" or part in dataset.splits
         }
         torch.manual_seed(settings.seed)
-        self.model: Any = checkpoints.make_model(name, config, out).to(ranks.device)
+        with _in_memory(
+            lambda: f"out of memory: a {name} of these sizes does not fit; lower --set width=... or hidden"
+        ):
+            self.model: Any = checkpoints.make_model(name, config, out).to(ranks.device)
         fixed.settle(self.model, attached(self.dataset))
         self.forward: Any = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.optimiser = _optimiser(self.model, settings)
@@ -175,6 +179,7 @@ class Trainer:
 
     def finish(self) -> None:
         """Score the best checkpoint on valid and test, and write what people look at."""
+        self.ranks.wait()  # the first process may still be writing it
         best = checkpoints.load(self.out)
         self.model.load_state_dict(best.weights)
         reports = {part: self._report(best, part) for part in self.parts if part != "train"}
@@ -230,7 +235,7 @@ class Trainer:
         self._set_rates(number / len(plan.steps))
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=ranks.device)
-        figures = _RunningFigures(self.model, batch_count)
+        figures = _RunningFigures(self.model, batch_count, ranks.world)
         for position in range(ranks.rank, batch_count, ranks.world):
             torch.manual_seed(_seed(settings.seed, self.state.epoch, number * settings.accumulate + position))
             with figures.of_one_batch():
@@ -261,14 +266,12 @@ class Trainer:
 
     def _backward(self, batch: Batch, utterances: int) -> Tensor:
         """The share that this batch has in the loss of a step of so many utterances, sent backward."""
-        try:
+        with _in_memory(lambda: _too_large(batch, self.settings)):
             logits = forward(self.forward, batch.to(self.ranks.device), self.settings.precision)
             labels = batch.labels.to(logits.device)
             each = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=self.positive_weight, reduction="sum")
             loss = each / (utterances * labels.shape[1])
             self.scaler.scale(loss).backward()
-        except torch.OutOfMemoryError:
-            raise DataError(_too_large(batch, self.settings)) from None
         return loss.detach()
 
     def _validate(self) -> tuple[Scores, np.ndarray]:
@@ -371,27 +374,28 @@ class _RunningFigures:
     """The running means and variances of all norm layers over a step of several batches.
 
     Each batch starts from the figures before the step, and the step ends with the mean of what they became: neither the
-    order of the batches nor which process had which makes a difference.
+    order of the batches nor which process had which makes a difference, also where a process had none.
     """
 
-    def __init__(self, model: nn.Module, batches: int) -> None:
+    def __init__(self, model: nn.Module, batches: int, world: int) -> None:
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
         self.figures: list[Any] = [figure for norm in norms for figure in (norm.running_mean, norm.running_var)]
         self.batches = batches
-        if batches > 1:
+        self.shared = batches > 1 or world > 1
+        if self.shared:
             self.start = [figure.clone() for figure in self.figures]
             self.sums = [torch.zeros_like(figure) for figure in self.figures]
 
     @contextmanager
     def of_one_batch(self) -> Iterator[None]:
-        if self.batches > 1:
+        if self.shared:
             torch._foreach_copy_(self.figures, self.start)
         yield
-        if self.batches > 1:
+        if self.shared:
             torch._foreach_add_(self.sums, self.figures)
 
     def settle(self, ranks: Ranks) -> None:
-        if self.batches > 1:
+        if self.shared:
             ranks.add_up(self.sums)
             for figure, total in zip(self.figures, self.sums, strict=True):
                 figure.copy_(total / self.batches)
@@ -451,9 +455,20 @@ def _be_deterministic(wanted: bool) -> None:
         torch.backends.cudnn.benchmark = False
 
 
+@contextmanager
+def _in_memory(told: Callable[[], str]) -> Iterator[None]:
+    """Raises DataError with these words where memory, of a GPU or the machine, does not suffice."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise DataError(told()) from None
+        raise
+
+
 def _too_large(batch: Batch, settings: Settings) -> str:
     return (
-        f"out of GPU memory in a batch of {len(batch)} utterances with {len(batch.faces)} faces, {len(batch.mels)} mel "
+        f"out of memory in a batch of {len(batch)} utterances with {len(batch.faces)} faces, {len(batch.mels)} mel "
         f"chunks and {len(batch.tokens)} tokens; lower --batch (now {settings.batch}) or --set budget=... (now "
         f"{settings.budget:g} megabytes), or give --precision bf16 or --set recompute_front=true"
     )

@@ -1,6 +1,7 @@
-"""What models cost on the utterances of a dataset, in multiply-adds: `count_work`, behind `mesm flops`."""
+"""What models cost on the utterances of a dataset, in multiply-adds: behind `mesm flops` and `mesm sweep`."""
 
 import tempfile
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from mesm_data.shards import Dataset
 from mesm_model import checkpoint as checkpoints
-from mesm_model import flops, text
+from mesm_model import flops, models, text
 from mesm_model.checkpoint import TEXT
 from mesm_model.evaluate import READING, open_run, text_folder
 from mesm_model.features import suited
@@ -19,9 +20,9 @@ from mesm_model.ranks import Ranks
 
 def count_models(
     dataset: Dataset, part: str, choices: dict[str, Choice], ranks: Ranks, cache: Path | None = None
-) -> tuple[dict[str, flops.Count], str]:
-    """The work of untrained models on one part, by their names, and the text encoder in words."""
-    counts, encoder = {}, ""
+) -> dict[str, flops.Count]:
+    """The work of untrained models on one part, by their names."""
+    counts = {}
     with tempfile.TemporaryDirectory() as folder:
         training = open_part(dataset, "train", None, cache)
         for name, choice in choices.items():
@@ -31,27 +32,29 @@ def count_models(
                 )
             torch.manual_seed(choice.settings.seed)
             model: Any = checkpoints.make_model(choice.model, choice.config, Path(folder))
-            counts[name] = count_model(
-                model, suited(dataset, choice.model, choice.config), part, Path(folder), ranks, cache
-            )
-            encoder = model.text.description if checkpoints.reads_text(choice.config) else encoder
-    return counts, encoder
+            suiting = suited(dataset, choice.model, choice.config)
+            opened = open_part(suiting, part, text_folder(model, Path(folder)), cache)
+            counts[name] = _beside_dense(model, opened, Path(folder), ranks)
+    return counts
 
 
 def count_run(run: Path, dataset: Dataset, part: str, ranks: Ranks, cache: Path | None = None) -> flops.Count:
     """The work of a trained run on one part."""
     opened = open_run(run, dataset, part, ranks, cache)
-    return count_part(opened.model, opened.part, ranks)
-
-
-def count_model(
-    model: Any, dataset: Dataset, part: str, folder: Path, ranks: Ranks, cache: Path | None = None
-) -> flops.Count:
-    """The work of a model whose text encoder lies in `folder`."""
-    return count_part(model, open_part(dataset, part, text_folder(model, folder), cache), ranks)
+    return _beside_dense(opened.model, opened.part, run if run.is_dir() else run.parent, ranks)
 
 
 def count_part(model: Any, part: Part, ranks: Ranks) -> flops.Count:
     """The work of a model on the utterances of a part."""
     batches = read(part, plan_reading(part.megabytes, READING, float("inf")))
     return flops.count(model.to(ranks.device), (batch.to(ranks.device) for batch in batches))
+
+
+def _beside_dense(model: Any, part: Part, folder: Path, ranks: Ranks) -> flops.Count:
+    """The work of a model whose text encoder lies in `folder`; of a sparse one with that of FE2E of its sizes."""
+    counted = count_part(model, part, ranks)
+    if not hasattr(model, "top_p"):
+        return counted
+    kind = models.load("fe2e").Config
+    twin = kind(**{field.name: getattr(model.config, field.name) for field in fields(kind)})
+    return replace(counted, dense=count_part(checkpoints.make_model("fe2e", twin, folder), part, ranks))

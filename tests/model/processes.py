@@ -5,12 +5,15 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mesm_data.shards import open_dataset
+from mesm_model import checkpoint
 from mesm_model.models import mesm
 from mesm_model.ranks import join
 from mesm_model.train import Machine, Settings, train
@@ -18,32 +21,43 @@ from mesm_model.train import Machine, Settings, train
 CONFIG = mesm.Config(
     emotions=4, text_encoder="tiny", top_p=0.5, width=4, hidden=16, d=8, layers=1, heads=2, feed_forward=16, dropout=0.2
 )
-SETTINGS = Settings(epochs=3, batch=3, accumulate=2, lr=0.003, text_lr=0.5, clip=1.0)
-STEPS = 3 * 8  # of 48 utterances
+SETTINGS = Settings(epochs=4, batch=7, accumulate=2, lr=0.003, text_lr=0.5, clip=1.0)
+STEPS = 4 * 4  # of 48 utterances in 7 batches: in the last step of an epoch the second process has nothing to do
 PATIENCE = 120.0  # seconds
+_save = checkpoint.save
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["mesm_model.train", "mesm_model.models.mesm", "torch.utils.tensorboard"])
 
 
-def start(dataset: Path, out: Path, world: int = 1) -> list[ForkServerProcess]:
-    """As many processes as `world` that train together."""
+def start(dataset: Path, out: Path, world: int = 1, **changed: Any) -> list[ForkServerProcess]:
+    """As many processes as `world` that train together, with SETTINGS but for those `changed`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [_CONTEXT.Process(target=work, args=(dataset, out, rank, world, port)) for rank in range(world)]
+    settings = replace(SETTINGS, **changed)
+    processes = [
+        _CONTEXT.Process(target=work, args=(dataset, out, rank, world, port, settings)) for rank in range(world)
+    ]
     for process in processes:
         process.start()
     return processes
 
 
-def work(dataset: Path, out: Path, rank: int, world: int, port: int) -> None:
-    """What torchrun would do for one process; it saves after nearly every step."""
+def work(dataset: Path, out: Path, rank: int, world: int, port: int, settings: Settings) -> None:
+    """What torchrun would do for one process; it saves after nearly every step, the best epoch on a slow disk."""
     torch.set_num_threads(1)
+    checkpoint.save = _save_slowly
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with join("cpu") as ranks:
-        train(open_dataset(dataset), "mesm", CONFIG, SETTINGS, out, ranks, Machine(save_every=0.02, quiet=True))
+        train(open_dataset(dataset), "mesm", CONFIG, settings, out, ranks, Machine(save_every=0.02, quiet=True))
+
+
+def _save_slowly(path: Path, what: checkpoint.Checkpoint) -> None:
+    if path.name == "best.pt":
+        time.sleep(0.3)
+    _save(path, what)
 
 
 def finish(processes: list[ForkServerProcess]) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,35 @@ def test_a_file_that_is_no_whole_checkpoint_says_so(broken: str, small: Dataset,
     path.write_bytes({"cut": path.read_bytes()[:5000], "text": b"hello world", "empty": b""}[broken])
     with pytest.raises(CheckpointError, match=r"best.pt: not a whole checkpoint of mesm \("):
         load(path)
+
+
+def test_what_is_no_checkpoint_is_never_told_with_torchs_advice_to_read_it_unsafely(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_text('{"step": 1}')
+    with pytest.raises(CheckpointError, match=r"not a whole checkpoint of mesm \(.*\); take another one") as refused:
+        load(tmp_path)
+    assert "weights_only" not in str(refused.value)
+
+
+def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = made_up(small, encoder, tmp_path / "run")
+    before = (tmp_path / "run" / "best.pt").read_bytes()
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, room[1]))
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"best.pt: cannot be written \(.*File too large.*\); make room, and the"
+        ):
+            save(tmp_path / "run" / "best.pt", saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    assert (tmp_path / "run" / "best.pt").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["best.pt", "text"]
+
+
+def test_where_training_goes_on_is_no_model_to_try(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = made_up(small, encoder, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"last.pt is where training goes on and has no thresholds; give best.pt"):
+        build_model(replace(saved, thresholds=[]), tmp_path / "run")
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_evaluate_prints_what_training_printed_as_text_json_and_csv(run: Path, s
     values = json.loads(mesm("evaluate", run, small.folder, "--json").stdout)
     said = json.loads((run / "scores.json").read_text())["parts"]["test"]
     assert values["means"] == pytest.approx(said["means"])
-    mesm("evaluate", run, small.folder, "--predictions", tmp_path / "test.csv")
-    assert len(list(csv.reader((tmp_path / "test.csv").open()))) == 21
+    mesm("evaluate", run, small.folder, "--predictions", tmp_path / "new" / "test.csv")
+    assert len(list(csv.reader((tmp_path / "new" / "test.csv").open()))) == 21
 
 
 def test_sweep_reads_a_range_and_says_where_picture_and_table_are(small: Dataset, tmp_path: Path) -> None:
@@ -80,6 +80,7 @@ def test_ablate_takes_several_models(small: Dataset, tmp_path: Path) -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()[1:8]] == [
         f"fe2e-{s}" for s in ("tav", "ta", "tv", "av", "t", "a", "v")
     ]
+    assert "" not in done.stdout.splitlines()
 
 
 def test_flops_counts_the_papers_sizes_whatever_the_dataset_suggests(small: Dataset) -> None:
@@ -89,6 +90,24 @@ def test_flops_counts_the_papers_sizes_whatever_the_dataset_suggests(small: Data
     assert done.exit_code == 0, done.output
     assert "0.478" in done.stdout
     assert "attention as it is drawn" in done.stdout
+
+
+def test_a_run_is_counted_beside_fe2e_of_its_own_sizes_whatever_stands_above_it(run: Path, small: Dataset) -> None:
+    done = mesm(
+        "flops", "--model", "mesm", "--top-p", "0.5,0.7", "--run", run, small.folder, *NARROW, "--split", "valid"
+    )
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    shares = [
+        line.split() for line in lines[lines.index(next(row for row in lines if "share of FE2E" in row)) + 1 :][:3]
+    ]
+    assert [row[:2] for row in shares[:2]] == [["mesm", "p=0.5"], ["mesm", "p=0.7"]]
+    assert [row[-1] for row in shares] == ["0.50", "0.60", "0.50"]
+    assert float(shares[0][2]) < float(shares[1][2]) < 1
+    assert shares[2][0] == str(run)
+    assert 0.3 < float(shares[2][1]) < 1
+    assert "attention as it is drawn, that of a run as it was learned" in done.stdout
+    assert "not the paper's albert-base-v2" in done.stdout
 
 
 def test_models_lists_every_model_with_its_settings() -> None:
@@ -107,6 +126,7 @@ def test_models_lists_every_model_with_its_settings() -> None:
         (["--model", "fe2e", "--set", "emotions=3"], "setting 'emotions': neither"),
         (["--model", "fe2e", "--modalities", "tx"], "setting modalities: found 'tx'"),
         (["--model", "fe2e", "--device", "tpu9"], "device 'tpu9': expected auto, cpu, cuda or cuda:N"),
+        (["--model", "fe2e", "--out", "/dev/null"], "/dev/null: File exists"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(words: list[str], told: str, small: Dataset, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_report_survives_json(run: Path, small: Dataset, alone: Ranks) -> None
     holed = replace(report, scores=replace(report.scores, f1=absent))
     again = from_json(json.loads(json.dumps(to_json(holed))))
     assert to_text(again) == to_text(holed)
-    assert "mean of 3" in to_text(again)
+    assert "of so many                      4        4        3        4" in to_text(again)
 
 
 def test_predictions_are_written_with_decision_and_label(
@@ -142,8 +142,12 @@ def test_seeds_are_told_by_mean_and_spread(run: Path, small: Dataset, alone: Ran
     assert mean == pytest.approx(report.scores.mean("acc") + 0.01)
     assert deviation == pytest.approx(0.02 / 2**0.5)
     told = spread_text({"seed-0": report, "seed-1": other})
+    assert told.startswith(f"2 runs on {small.folder}, part test: 20 utterances, per cent.")
     assert f"{100 * mean:.1f} ± 1.4" in told
     assert "predict nothing" in told
+    assert "not the paper's albert-base-v2" in told
+    unknown = replace(report, scores=replace(report.scores, auc=np.full(4, np.nan)))
+    assert "nan" not in spread_text({"seed-0": unknown, "seed-1": unknown})
 
 
 def test_the_folder_of_several_seeds_stands_for_all_of_them(tmp_path: Path) -> None:

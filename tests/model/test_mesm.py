@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mesm_data.errors import DataError
 from mesm_model import models
@@ -127,6 +128,23 @@ def test_a_frame_is_looked_at_as_if_it_were_alone_and_by_its_own_utterances_text
         torch.testing.assert_close(level.attention, torch.cat([own.attention for own in seen]))
         assert torch.equal(level.kept, torch.cat([own.kept for own in seen]))
         assert torch.equal(level.pairs, torch.cat([own.pairs for own in seen]))
+
+
+def test_no_loop_runs_over_frames_or_utterances(encoder: str) -> None:
+    class Operations(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+            self.count += 1
+            return function(*arguments, **(named or {}))
+
+    model = build("mesm", encoder, top_p=0.5, backend="rulebook").eval()
+    counts = []
+    for stacked in (batch((2, 1, 4), (1, 3, 6)), batch(*[(5, 9, 4), (7, 3, 8)] * 5)):
+        with Operations() as operations:
+            model(stacked)
+        counts.append(operations.count)
+    assert counts[0] == counts[1] > 100
 
 
 def test_the_trace_follows_the_sites_through_all_levels_of_both_modalities(encoder: str) -> None:

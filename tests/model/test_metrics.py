@@ -141,10 +141,18 @@ def test_the_table_shows_every_emotion_the_average_and_the_trivial_rows() -> Non
         "                 present      Acc     WAcc       F1      AUC",
         "anger                  2     75.0     75.0     66.7    100.0",
         "fear                   0    100.0        -        -        -",
-        "mean of 1                    87.5     75.0     66.7    100.0",
+        "mean                         87.5     75.0     66.7    100.0",
+        "of so many                      2        1        1        1",
         "predict nothing              75.0     50.0      0.0     50.0",
         "majority                     75.0     50.0      0.0     50.0",
     ]
+
+
+def test_when_all_averages_count_the_same_emotions_the_table_says_so_in_one_line() -> None:
+    labels = np.array([[1, 0], [0, 1]])
+    found = score(np.array([[0.9, 0.1], [0.2, 0.9]]), labels, np.array([0.5, 0.5]))
+    rows = [line.split("  ")[0] for line in table(found, trivial(labels, labels), ["anger", "fear"]).splitlines()]
+    assert rows[1:] == ["anger", "fear", "mean of 2", "predict nothing", "majority"]
 
 
 def test_a_model_that_has_diverged_is_told_not_scored() -> None:

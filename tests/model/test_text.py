@@ -141,3 +141,22 @@ def test_a_folder_without_a_whole_model_is_told_with_what_was_expected(
                 (folder / path.name).write_bytes(path.read_bytes()[: 1000 if cut else None])
     with pytest.raises(DataError, match=r"expected a folder with config\.json, model\.safetensors and tokenizer\.json"):
         text.prepare(str(folder), [], tmp_path / "text")
+
+
+def test_a_folder_without_a_vocabulary_is_refused_and_not_read_as_a_language_without_words(
+    encoder: str, tmp_path: Path
+) -> None:
+    text.TextBranch(encoder, 3).encoder.save_pretrained(tmp_path / "model")
+    with pytest.raises(
+        DataError, match=r"model: its tokenizer knows no word of the training texts; .* tokenizer\.json"
+    ):
+        text.prepare(str(tmp_path / "model"), [TEXT], tmp_path / "text")
+    assert not (tmp_path / "text").exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused(encoder: str, tmp_path: Path) -> None:
+    small = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=100)
+    BertModel(small).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "model")
+    with pytest.raises(DataError, match=r"a tokenizer of \d+ tokens and a model that knows 100; expected those of one"):
+        text.prepare(str(tmp_path / "model"), [TEXT], tmp_path / "text")

@@ -89,8 +89,15 @@ def test_under_torchrun_the_same_command_gives_the_same_run(small: Dataset, undi
     ]
     command += ["train", str(small.folder), "--model", "mesm", "--device", "cpu", "--out", str(tmp_path / "two")]
     command += [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=300, capture_output=True)
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=900, capture_output=True)
     assert (tmp_path / "two" / "log.jsonl").read_text() == (undisturbed / "log.jsonl").read_text()
+
+
+def test_no_process_scores_before_the_best_epoch_is_on_the_disk(small: Dataset, tmp_path: Path) -> None:
+    processes.finish(processes.start(small.folder, tmp_path / "two", world=2, epochs=1))
+    processes.finish(processes.start(small.folder, tmp_path / "one", epochs=1))
+    two, one = (run_folder.read(tmp_path / name, "scores.json") for name in ("two", "one"))
+    assert same_scores(two, one)
 
 
 def test_processes_that_cannot_share_a_step_are_told_what_to_give(small: Dataset, tmp_path: Path) -> None:
@@ -103,7 +110,7 @@ def test_running_figures_of_a_step_do_not_depend_on_the_order_of_its_batches() -
     seen = []
     for order in ([0, 1, 2], [2, 0, 1]):
         norm = torch.nn.BatchNorm1d(3)
-        figures = _RunningFigures(norm, len(order))
+        figures = _RunningFigures(norm, len(order), world=1)
         for n in order:
             with figures.of_one_batch():
                 norm(data[n])
@@ -160,6 +167,38 @@ def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small
     at_work[0].kill()
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("run.json", r"run.json: damaged, it is no JSON \(.*\); delete .*run to start over"),
+        ("scores.json", r"scores.json: damaged, it is no JSON \(.*\); delete it, and the same command makes it again"),
+    ],
+)
+def test_a_damaged_file_in_the_folder_is_told_with_the_way_out(
+    name: str, told: str, small: Dataset, tmp_path: Path
+) -> None:
+    run(small, tmp_path / "run")
+    whole = run_folder.read(tmp_path / "run", "scores.json")
+    (tmp_path / "run" / name).write_text("{")
+    with pytest.raises(DataError, match=told):
+        run(small, tmp_path / "run")
+    if name == "scores.json":
+        (tmp_path / "run" / name).unlink()
+        assert same_scores(run(small, tmp_path / "run"), whole)
+
+
+def test_a_torn_last_checkpoint_is_told_and_the_run_begins_again_without_it(small: Dataset, tmp_path: Path) -> None:
+    whole, out = run(small, tmp_path / "run"), tmp_path / "run"
+    log = (out / "log.jsonl").read_text()
+    (out / "scores.json").unlink()
+    (out / "last.pt").write_bytes((out / "last.pt").read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"last.pt: not a whole checkpoint of mesm \(.*\); delete it to begin again"):
+        run(small, out)
+    (out / "last.pt").unlink()
+    assert same_scores(run(small, out), whole)
+    assert (out / "log.jsonl").read_text() == log
+
+
 def test_a_run_leaves_its_log_its_scores_and_both_checkpoints(small: Dataset, tmp_path: Path) -> None:
     scores = run(small, tmp_path / "run", replace(ONCE, epochs=2))
     log = run_folder.read_log(tmp_path / "run")
@@ -201,6 +240,7 @@ def test_training_stops_when_valid_gets_no_better(small: Dataset, tmp_path: Path
         ({"lr": 0.0}, "setting lr: found 0.0, expected more than 0"),
         ({"precision": "fp8"}, "setting precision: found 'fp8', expected one of fp32, bf16, fp16"),
         ({"clip": -1.0}, "setting clip: found -1.0, expected 0 or more"),
+        ({"seed": -1}, "setting seed: found -1, expected 0 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], told: str) -> None:
@@ -236,11 +276,37 @@ def test_out_of_memory_says_what_was_in_the_batch_and_which_option_helps() -> No
     assert "--precision bf16 or --set recompute_front=true" in told
 
 
+def test_a_model_that_no_memory_holds_is_told_in_words(small: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"out of memory: a fe2e of these sizes does not fit; lower --set width"):
+        run(small, tmp_path / "run", config=replace(CONFIG, width=9_999_999))
+
+
 def test_recompute_front_changes_nothing_but_memory(small: Dataset, tmp_path: Path) -> None:
     config = mesm.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny", "dropout": 0.0})
     plain = run(small, tmp_path / "plain", config=config, name="mesm")
     again = run(small, tmp_path / "again", config=replace(config, recompute_front=True), name="mesm")
     assert same_scores(plain, again)
+
+
+def test_utterances_without_frames_or_without_sound_are_trained_on_and_scored(tmp_path: Path) -> None:
+    def sample(rng: np.random.Generator) -> planted.Sample:
+        faces, chunks = rng.integers(0, 2, 2) * 2
+        return planted.Sample(
+            (1, 0, 1, 0),
+            "Well.",
+            rng.integers(0, 256, (faces, 48, 48, 3), np.uint8),
+            rng.standard_normal((chunks, 128, 32)).astype(np.float16),
+        )
+
+    parts = {"train": 12, "valid": 6, "test": 6}
+    planted.write_samples(tmp_path / "holes", "holes", planted.EMOTIONS, parts, {"seed": 0}, sample, {})
+    holes = open_dataset(tmp_path / "holes")
+    counts = {(len(row["faces"]), len(row["mels"])) for row in holes.rows(["faces", "mels"], "train")}
+    assert counts == {(0, 0), (0, 2), (2, 0), (2, 2)}
+    config = mesm.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
+    scores = run(holes, tmp_path / "run", replace(ONCE, batch=2), config, "mesm")
+    assert scores["parts"]["test"]["utterances"] == 6
+    assert all(line["gradient"] is not None for line in run_folder.read_log(tmp_path / "run") if "step" in line)
 
 
 # ---- learning, held against what can be learned: models of a sixteenth of the width, a minute on one core in all
