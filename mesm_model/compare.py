@@ -7,7 +7,6 @@ the same kind may lie; the spread over seeds says how far another training would
 n utterances, E emotions, R draws.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,7 +147,7 @@ def permutation_test(
     return (
         {kind: float(values[0]) for kind, values in found.items()},
         {
-            kind: float((1 + (np.abs(values[1:]) >= abs(values[0]) - 1e-9).sum()) / (1 + draws))
+            kind: float((1 + (~(np.abs(values[1:]) < abs(values[0]) - 1e-9)).sum()) / (1 + draws))  # nan: 1
             for kind, values in found.items()
         },
     )
@@ -169,7 +168,7 @@ def holm(chances: Sequence[float]) -> list[float]:
 def _data_of(run: Path) -> Path:
     """The dataset that a run was scored on."""
     first = next(iter(seeds_of(run).values()))
-    scores = json.loads((first / "scores.json").read_text(encoding="utf-8"))
+    scores = run_folder.read(first, "scores.json")
     folder = Path(next(iter(scores["parts"].values()))["data"])
     if not (folder / "index.json").is_file():
         raise DataError(
