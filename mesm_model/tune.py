@@ -163,6 +163,7 @@ def _suggest(trial: optuna.Trial, name: str, one: Between | OneOf) -> Any:
 
 
 def _open_study(out: Path) -> optuna.Study:
+    _check_log(out / "study.log")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(
         study_name="mesm",
@@ -171,6 +172,22 @@ def _open_study(out: Path) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM),
         load_if_exists=True,
     )
+
+
+def _check_log(path: Path) -> None:
+    """Cut off a last line that a killed process did not finish. Raises DataError for other lines that do not read."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    if lines and not lines[-1].endswith(b"\n"):
+        with path.open("ab") as file:
+            file.truncate(sum(map(len, lines[:-1])))
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise DataError(
+                f"{path}:{number}: {error}; expected the lines that Optuna wrote; give another --out"
+            ) from None
 
 
 def _queue_interrupted(study: optuna.Study) -> None:

@@ -107,6 +107,18 @@ def test_a_search_killed_while_it_wrote_its_plan_begins_again(featured: Dataset,
     assert len(search(featured, tmp_path, 1)) == 1
 
 
+def test_a_study_cut_short_loses_its_last_line_and_one_that_is_none_is_told(
+    searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(searched[0], tmp_path / "cut"))
+    study = out / "study.log"
+    study.write_bytes(study.read_bytes()[:-9])  # in the middle of what the last trial came to
+    assert search(featured, out, 6) == searched[1]
+    study.write_text("a line\n" + study.read_text())
+    with pytest.raises(DataError, match=r"study.log:1: .*; expected the lines that Optuna wrote; give another --out"):
+        search(featured, out, 6)
+
+
 def test_a_trial_that_is_worse_than_most_is_stopped_early(featured: Dataset, tmp_path: Path) -> None:
     choice = choose(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
     trials = search(featured, tmp_path / "pruned", 7, choice)
