@@ -217,6 +217,10 @@ def test_a_run_that_is_not_finished_is_left_out(runs: Path, tmp_path: Path) -> N
     assert find_runs([tmp_path / "all", runs / "all"]) == ([runs / "all"], [tmp_path / "all"])
 
 
+def test_a_run_given_twice_counts_once(runs: Path) -> None:
+    assert find_runs([runs / "all", runs / "all"]) == ([runs / "all"], [])
+
+
 def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Ranks, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs / "sound_only", tmp_path / "run"))
     (run / "scores.json").write_text('{"parts": ')
@@ -232,7 +236,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, ranks: Ran
 def test_runs_of_other_data_and_data_or_features_that_moved_are_told(
     runs: Path, learnable: Dataset, ranks: Ranks, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="features of another dataset"):
+    with pytest.raises(DataError, match="all.seed-0 was trained on another dataset"):
         compare([runs / "all"], "test", ranks, data=learnable.folder)
     shutil.copytree(runs / "sound_only", tmp_path / "moved")
     path = tmp_path / "moved" / "scores.json"
