@@ -141,16 +141,18 @@ def _begun(out: Path) -> dict[str, Any] | None:
 
 
 def _begin(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted]) -> None:
-    """Write plan.json, or hold it against what is there. A plan of which nothing is made yet gives way."""
+    """Write plan.json, or hold it against what is there. Sets of which nothing is made yet give way."""
     sets = {m: {"name": one.name, "path": str(one.path) if one.path else None} for m, one in wanted.items()}
     plan, found = {"content": dataset.index["content"], "sets": sets}, _begun(out)
     if found == plan:
         return
     if found is not None:
-        if any(out.rglob("*.parquet")):
+        other = found["content"] != plan["content"]
+        changed = [out / place(m, one["name"]) for m, one in found["sets"].items() if other or one != sets[m]]
+        if any(any(folder.glob("*.parquet")) for folder in changed):
             raise DataError(f"{out / PLAN}: {_difference(found, plan, dataset)}; give another --out, or delete {out}")
-        for modality, one in found["sets"].items():
-            shutil.rmtree(out / place(modality, one["name"]), ignore_errors=True)
+        for folder in changed:
+            shutil.rmtree(folder, ignore_errors=True)
     shards.write_text(out / PLAN, _json(plan))
 
 

@@ -71,7 +71,8 @@ def attached(dataset: Dataset) -> dict[str, Any] | None:
 
 def features_of(run: Path) -> Path | None:
     """The folder of features that a finished run, or the first of its seeds, was scored with; None where unknown."""
-    for path in (run / "scores.json", *sorted(run.glob("seed-*/scores.json"))):
+    folder = run if run.is_dir() else run.parent  # of a best.pt
+    for path in (folder / "scores.json", *sorted(folder.glob("seed-*/scores.json"))):
         if path.is_file():
             for report in _read_json(path, "delete it and give the same `mesm train` again")["parts"].values():
                 return Path(report["features"]["folder"]) if report["features"] else None

@@ -155,14 +155,16 @@ def test_two_processes_do_not_make_features_in_one_folder(few: Dataset, tmp_path
 
 
 def test_an_imported_set_of_other_utterances_is_told_and_another_can_be_taken(few: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "smile.csv").write_text("name;loud\nstranger;1\n")
-    message = "smile.csv: has rows of none of the utterances; expected some named such as planted-train-00000"
+    for name in ("stranger", "planted-train-00000"):
+        (tmp_path / f"{name}.csv").write_text(f"name;loud\n{name};1\n")
+    message = "stranger.csv: has rows of none of the utterances; expected some named such as planted-train-00000"
     with pytest.raises(DataError, match=message):
-        make_features(few, tmp_path / "f", USUAL | {"a": Wanted("opensmile", tmp_path / "smile.csv")}, quiet=True)
-    with (tmp_path / "smile.csv").open("a") as file:
-        file.write("planted-train-00000;2\n")
-    about = make_features(few, tmp_path / "f", USUAL | {"a": Wanted("opensmile", tmp_path / "smile.csv")}, quiet=True)
+        make_features(few, tmp_path / "f", USUAL | {"a": Wanted("opensmile", tmp_path / "stranger.csv")}, quiet=True)
+    right = USUAL | {"a": Wanted("opensmile", tmp_path / "planted-train-00000.csv")}
+    about = make_features(few, tmp_path / "f", right, quiet=True)
     assert about["sets"]["a"]["missing"] == 19
+    with pytest.raises(DataError, match=r"the folder has audio opensmile:.*, now asked for audio bbe34"):
+        make_features(few, tmp_path / "f", USUAL, quiet=True)
 
 
 def test_words_are_taken_from_one_place(few: Dataset, tmp_path: Path) -> None:
