@@ -236,7 +236,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, ranks: Ran
 def test_runs_of_other_data_and_data_or_features_that_moved_are_told(
     runs: Path, learnable: Dataset, ranks: Ranks, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="all.seed-0 was trained on another dataset"):
+    with pytest.raises(DataError, match=r"all.seed-0 was trained on another dataset"):
         compare([runs / "all"], "test", ranks, data=learnable.folder)
     shutil.copytree(runs / "sound_only", tmp_path / "moved")
     path = tmp_path / "moved" / "scores.json"
