@@ -12,7 +12,7 @@ from mesm_data.errors import DataError
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 RUN = click.Path(exists=True, path_type=Path)
-OUT = click.Path(path_type=Path)
+OUT = click.Path(file_okay=False, path_type=Path)
 PAGE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -158,7 +158,7 @@ def train(dataset: Path, model: str, out: Path, seeds: int, assignments: tuple[s
 @click.argument("dataset", type=FOLDER)
 @click.option("--split", "part", default="test", show_default=True, help="Part of the dataset.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-@click.option("--predictions", type=OUT, help="Write id, probabilities and decisions to this CSV file.")
+@click.option("--predictions", type=PAGE, help="Write id, probabilities and decisions to this CSV file.")
 @features_option
 @machine
 def evaluate(run: Path, dataset: Path, part: str, as_json: bool, predictions: Path | None, **options: Any) -> None:
@@ -320,11 +320,11 @@ def models() -> None:
 @main.command()
 @click.argument("dataset", type=FOLDER)
 @click.option("--out", type=OUT, required=True, help="Folder; what was interrupted goes on in it.")
-@click.option("--text", default="hash", show_default=True, help="hash, svd, glove:FILE or pickle:FILE.")
+@click.option("--text", help="hash, svd, glove:FILE or pickle:FILE. [default: hash]")
 @click.option("--audio", default="bbe34", show_default=True, help="bbe34, disvoice:, opensmile: or pickle:PATH.")
 @click.option("--vision", default="face35", show_default=True, help="face35, openface:FOLDER or pickle:FILE.")
 @click.option("--glove", type=click.Path(exists=True, dir_okay=False), help="The same as --text glove:FILE.")
-def features(dataset: Path, out: Path, text: str, audio: str, vision: str, glove: str | None) -> None:
+def features(dataset: Path, out: Path, text: str | None, audio: str, vision: str, glove: str | None) -> None:
     """Fixed features of every utterance, for the two-phase models.
 
     \b
@@ -335,7 +335,9 @@ def features(dataset: Path, out: Path, text: str, audio: str, vision: str, glove
     from mesm_model.extract import make_features, read_wanted
     from mesm_model.features import to_text
 
-    chosen = {"t": f"glove:{glove}" if glove else text, "a": audio, "v": vision}
+    if glove and text:
+        raise click.UsageError("--glove FILE and --text say the same thing; give one of them")
+    chosen = {"t": f"glove:{glove}" if glove else text or "hash", "a": audio, "v": vision}
     wanted = {modality: read_wanted(modality, name) for modality, name in chosen.items()}
     click.echo(to_text(make_features(open_dataset(dataset), out, wanted)))
     click.echo(f"Next: mesm train {dataset} --model lf-lstm --features {out} --out runs/lf-lstm")
@@ -344,9 +346,9 @@ def features(dataset: Path, out: Path, text: str, audio: str, vision: str, glove
 @main.command()
 @click.argument("runs", type=RUN, nargs=-1, required=True)
 @click.option("--split", "part", default="test", show_default=True, help="Part of the dataset.")
-@click.option("--out", type=OUT, help="Write one HTML page: table, bars with intervals, pairs.")
-@click.option("--csv", "table", type=OUT, help="Write a line a model to this CSV file.")
-@click.option("--latex", type=OUT, help="Write the table to this LaTeX file (booktabs).")
+@click.option("--out", type=PAGE, help="Write one HTML page: table, bars with intervals, pairs.")
+@click.option("--csv", "table", type=PAGE, help="Write a line a model to this CSV file.")
+@click.option("--latex", type=PAGE, help="Write the table to this LaTeX file (booktabs).")
 @click.option("--data", type=FOLDER, help="The dataset, if it is not where the runs were scored.")
 @features_option
 @machine
@@ -421,7 +423,7 @@ def tune(dataset: Path, model: str, trials: int, out: Path, assignments: tuple[s
 @click.argument("run", type=RUN)
 @click.argument("dataset", type=FOLDER)
 @click.option("--split", "part", default="test", show_default=True, help="Part of the dataset.")
-@click.option("--out", type=OUT, help="The picture, .svg or .png; a .csv beside it. [default: in the run's folder]")
+@click.option("--out", type=PAGE, help="The picture, .svg or .png; a .csv beside it. [default: in the run's folder]")
 @features_option
 @machine
 def robustness(run: Path, dataset: Path, part: str, out: Path | None, **options: Any) -> None:

@@ -7,7 +7,6 @@ the same kind may lie; the spread over seeds says how far another training would
 n utterances, E emotions, R draws.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,12 +105,10 @@ def compare(
     names = _names(runs)
     entries, labels = [], None
     for run in runs:
-        opened = [
-            open_run(seed, _readable(dataset, seed, features_folder), part, ranks, cache)
-            for seed in seeds_of(run).values()
-        ]
-        for one in opened:
-            _check_same(run, one, dataset)
+        seeds = list(seeds_of(run).values())
+        for seed in seeds:
+            _check_same(seed, dataset)
+        opened = [open_run(seed, _readable(dataset, seed, features_folder), part, ranks, cache) for seed in seeds]
         labels = opened[0].part.labels
         entries.append(_entry(names[run], opened, ranks))
     assert labels is not None
@@ -130,6 +127,7 @@ def compare(
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Those of these folders that are finished runs, or hold a run for each seed; and the others."""
+    folders = list(dict.fromkeys(folders))
     found = [folder for folder in folders if all(run_folder.is_finished(one) for one in seeds_of(folder).values())]
     return found, [folder for folder in folders if folder not in found]
 
@@ -148,7 +146,7 @@ def permutation_test(
     return (
         {kind: float(values[0]) for kind, values in found.items()},
         {
-            kind: float((1 + (np.abs(values[1:]) >= abs(values[0]) - 1e-9).sum()) / (1 + draws))
+            kind: float((1 + (~(np.abs(values[1:]) < abs(values[0]) - 1e-9)).sum()) / (1 + draws))  # nan: 1
             for kind, values in found.items()
         },
     )
@@ -169,7 +167,7 @@ def holm(chances: Sequence[float]) -> list[float]:
 def _data_of(run: Path) -> Path:
     """The dataset that a run was scored on."""
     first = next(iter(seeds_of(run).values()))
-    scores = json.loads((first / "scores.json").read_text(encoding="utf-8"))
+    scores = run_folder.read(first, "scores.json")
     folder = Path(next(iter(scores["parts"].values()))["data"])
     if not (folder / "index.json").is_file():
         raise DataError(
@@ -197,12 +195,12 @@ def _names(runs: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _check_same(run: Path, opened: Opened, dataset: Dataset) -> None:
-    trained, here = opened.checkpoint.data["content"], dataset.index["content"]
+def _check_same(run: Path, dataset: Dataset) -> None:
+    trained, here = run_folder.read(run, "run.json")["data"]["content"], dataset.index["content"]
     if trained != here:
         raise DataError(
-            f"{run} was trained on another dataset (content {trained[:12]}) than the first run, whose data is "
-            f"{dataset.folder} ({here[:12]}); compare runs on one dataset"
+            f"{run} was trained on another dataset (content {trained[:12]}) than {dataset.folder} ({here[:12]}); "
+            "compare runs on one dataset"
         )
 
 

@@ -23,7 +23,7 @@ from mesm_data.clip import Clip, Recipe
 from mesm_data.errors import DataError
 from mesm_data.shards import Dataset
 from mesm_data.utterance import Source, Utterance
-from mesm_model import word_vectors
+from mesm_model import run_folder, word_vectors
 from mesm_model.descriptors import BBE34, FACE35, FaceFit, FaceMoments, bbe34, face35
 from mesm_model.feature_tables import Table, read_disvoice, read_openface, read_opensmile, read_pickled
 from mesm_model.features import INDEX, MODALITIES, PLAN, attached, place, read_light, read_rows, write_rows
@@ -83,9 +83,12 @@ def make_features(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted], qui
 
     Raises DataError where `out` holds other features, and for imported files that do not read.
     """
-    _begin(dataset, out, wanted)
-    if not (out / INDEX).is_file():
-        _finish(dataset, out, {m: _make_set(dataset, out, m, wanted[m], quiet) for m in MODALITIES})
+    _begun(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with run_folder.alone(out, "makes features"):
+        _begin(dataset, out, wanted)
+        if not (out / INDEX).is_file():
+            _finish(dataset, out, {m: _make_set(dataset, out, m, wanted[m], quiet) for m in MODALITIES})
     return json.loads((out / INDEX).read_text(encoding="utf-8"))
 
 
@@ -124,22 +127,33 @@ def recipe_of(dataset: Dataset) -> Recipe:
 # ---- making
 
 
-def _begin(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted]) -> None:
-    """Write plan.json, or hold it against what is there. A plan of which nothing is made yet gives way."""
-    sets = {m: {"name": one.name, "path": str(one.path) if one.path else None} for m, one in wanted.items()}
-    plan = {"content": dataset.index["content"], "sets": sets}
+def _begun(out: Path) -> dict[str, Any] | None:
+    """The plan of the features in a folder, None for an empty one. Raises DataError for a folder of something else."""
     path = out / PLAN
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError:
+        found = {}
+    others = out.is_dir() and any(other.name not in ("lock", f"{PLAN}.tmp") for other in out.iterdir())
+    if others and (found is None or set(found) != {"content", "sets"}):
+        raise DataError(f"{out}: not empty and no features of this program; give another --out")
+    return found
+
+
+def _begin(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted]) -> None:
+    """Write plan.json, or hold it against what is there. Sets of which nothing is made yet give way."""
+    sets = {m: {"name": one.name, "path": str(one.path) if one.path else None} for m, one in wanted.items()}
+    plan, found = {"content": dataset.index["content"], "sets": sets}, _begun(out)
     if found == plan:
         return
-    if found is None and out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out}: not empty and no features of this program; give another --out")
-    if found is not None and any(out.rglob("*.parquet")):
-        raise DataError(f"{path}: {_difference(found, plan, dataset)}; give another --out, or delete {out}")
-    for leftover in out.glob("*/"):
-        shutil.rmtree(leftover)
-    out.mkdir(parents=True, exist_ok=True)
-    shards.write_text(path, _json(plan))
+    if found is not None:
+        other = found["content"] != plan["content"]
+        changed = [out / place(m, one["name"]) for m, one in found["sets"].items() if other or one != sets[m]]
+        if any(any(folder.glob("*.parquet")) for folder in changed):
+            raise DataError(f"{out / PLAN}: {_difference(found, plan, dataset)}; give another --out, or delete {out}")
+        for folder in changed:
+            shutil.rmtree(folder, ignore_errors=True)
+    shards.write_text(out / PLAN, _json(plan))
 
 
 def _difference(found: Mapping[str, Any], plan: Mapping[str, Any], dataset: Dataset) -> str:
@@ -168,7 +182,16 @@ def _make_set(dataset: Dataset, out: Path, modality: str, wanted: Wanted, quiet:
             if not path.is_file():
                 _write_shard(path, replace(dataset, index=dataset.index | {"shards": [shard]}), maker)
             bar.update(shard["rows"])
+    if wanted.path and wanted.name != "glove" and not _names_any(folder):
+        shutil.rmtree(folder)
+        known = next(dataset.rows(["id"]))["id"]
+        raise DataError(f"{wanted.path}: has rows of none of the utterances; expected some named such as {known}")
     return {"name": maker.name, "size": maker.size, "what": maker.what, "warnings": list(maker.warnings)}
+
+
+def _names_any(folder: Path) -> bool:
+    """True where an imported set has an utterance of the dataset."""
+    return any(not row["missing"] for path in folder.glob("*.parquet") for row in read_light(path))
 
 
 def _write_shard(path: Path, shard: Dataset, maker: Maker) -> None:

@@ -82,17 +82,23 @@ def read_pickled(path: Path, modality: str) -> Table:
         )
     rows: dict[str, np.ndarray] = {}
     timed: dict[str, list[tuple[float, np.ndarray]]] = {}
+    sizes = set()
     for part in parts:
-        values = np.asarray(part[name], np.float32)
-        if values.ndim != 3:
-            raise DataError(f"{path}: found {name} of shape {list(values.shape)}, expected utterances, steps, columns")
-        for name_of_row, row in zip(part["id"], values, strict=True):
+        ids, values = _numbers_of(path, part, name)
+        sizes.add(values.shape[2])
+        for name_of_row, row in zip(ids, values, strict=True):
             whose, start = _whose(path, name_of_row)
-            if start is None:
-                rows[whose] = _without_padding(row)
-            else:
+            if start is not None:
                 timed.setdefault(whose, []).append((start, _without_padding(row)))
-    size = values.shape[2]
+            elif whose in rows:
+                raise DataError(f"{path}: names {whose} twice; expected each utterance once")
+            else:
+                rows[whose] = _without_padding(row)
+    if len(sizes) > 1:
+        raise DataError(
+            f"{path}: found {name} of {' and '.join(map(str, sorted(sizes)))} columns, expected as many in each part"
+        )
+    size = sizes.pop()
     facet = (
         f"{path}: 35 columns of vision are FACET's, and its columns {', '.join(FACET_EMOTIONS)} are predicted "
         "emotions: a model that reads them reads another model's answer"
@@ -148,7 +154,7 @@ class _Files:
     @cached_property
     def _paths(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
-        for path in sorted(self.path.rglob("*.csv")):
+        for path in sorted(path for path in self.path.rglob("*.csv") if path.is_file()):
             if path.stem in found:
                 raise DataError(f"{path}: named as {found[path.stem]}; expected one file of each name")
             found[path.stem] = path
@@ -271,15 +277,31 @@ def _disvoice_columns(path: Path, heading: Sequence[str]) -> list[int]:
 
 def _whose(path: Path, name: Any) -> tuple[str, float | None]:
     """The utterance that `video$_$clip` names, or the video and the second that [video, start, end] does."""
-    match name.tolist() if isinstance(name, np.ndarray) else name:
-        case str() if "$_$" in name:
-            video, _, clip = name.partition("$_$")
-            return f"{video}_{clip}", None
-        case str():
-            return name, None
-        case [video, start, _]:
-            return _decoded(video), float(start)
+    try:
+        match name.tolist() if isinstance(name, np.ndarray) else name:
+            case str() if "$_$" in name:
+                video, _, clip = name.partition("$_$")
+                return f"{video}_{clip}", None
+            case str():
+                return name, None
+            case [video, start, _]:
+                return _decoded(video), float(start)
+    except (TypeError, ValueError):  # of float
+        pass
     raise DataError(f"{path}: found id {str(name)[:60]!r}, expected video$_$clip, or video, start and end")
+
+
+def _numbers_of(path: Path, part: dict[str, Any], name: str) -> tuple[list[Any], np.ndarray]:
+    """The ids of a part, and its rows as float32 [utterances, steps, columns]."""
+    try:
+        ids, values = list(part["id"]), np.asarray(part[name], np.float32)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {name}: {error}; expected numbers, and an id of each utterance") from None
+    if values.ndim != 3 or not values.shape[2]:
+        raise DataError(f"{path}: found {name} of shape {list(values.shape)}, expected utterances, steps, columns")
+    if len(ids) != len(values):
+        raise DataError(f"{path}: found {len(ids)} ids and {name} of {len(values)}, expected an id of each utterance")
+    return ids, values
 
 
 def _decoded(name: Any) -> str:

@@ -55,7 +55,7 @@ def attach(dataset: Dataset, folder: Path) -> Dataset:
     if not path.is_file():
         begun = "; they were begun here: run it again to finish them" if (folder / PLAN).is_file() else ""
         raise DataError(f"{path}: not found, expected a folder made by `mesm features`{begun}")
-    about = json.loads(path.read_text(encoding="utf-8"))
+    about = _read_json(path, f"delete the folder {folder} and make the features again")
     if about["content"] != dataset.index["content"]:
         raise DataError(
             f"{folder}: features of another dataset (content {about['content'][:12]}, {dataset.folder} has "
@@ -71,9 +71,10 @@ def attached(dataset: Dataset) -> dict[str, Any] | None:
 
 def features_of(run: Path) -> Path | None:
     """The folder of features that a finished run, or the first of its seeds, was scored with; None where unknown."""
-    for path in (run / "scores.json", *sorted(run.glob("seed-*/scores.json"))):
+    folder = run if run.is_dir() else run.parent  # of a best.pt
+    for path in (folder / "scores.json", *sorted(folder.glob("seed-*/scores.json"))):
         if path.is_file():
-            for report in json.loads(path.read_text(encoding="utf-8"))["parts"].values():
+            for report in _read_json(path, "delete it and give the same `mesm train` again")["parts"].values():
                 return Path(report["features"]["folder"]) if report["features"] else None
     return None
 
@@ -190,6 +191,13 @@ def write_rows(
         "replaced": pa.array([int((~np.isfinite(own)).sum()) for own in found], pa.int64()),
     }
     write_table(path, pa.table(columns), metadata | {"size": size})
+
+
+def _read_json(path: Path, way_out: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: cut short or changed ({error}); {way_out}") from None
 
 
 def _check(path: Path, expected: str) -> None:

@@ -50,17 +50,24 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
+    with alone(out, "trains"):
+        if begun != wanted:
+            shutil.rmtree(out / TEXT, ignore_errors=True)
+            write(out, "run.json", wanted)
+        ranks.wait()
+        yield
+
+
+@contextmanager
+def alone(out: Path, does: str) -> Iterator[None]:
+    """Hold the folder's lock, which goes when the process does. Raises DataError where another process has it."""
     with (out / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(
-                f"{out}: another process trains in this folder; wait for it, or give another --out"
+                f"{out}: another process {does} in this folder; wait for it, or give another --out"
             ) from None
-        if begun != wanted:
-            shutil.rmtree(out / TEXT, ignore_errors=True)
-            write(out, "run.json", wanted)
-        ranks.wait()
         yield
 
 

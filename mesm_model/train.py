@@ -287,7 +287,7 @@ class Trainer:
         state, f1 = self.state, scores.mean("f1")
         better = state.best is None or f1 > state.best
         state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
-        annealing = state.epoch <= self.settings.anneal * self.settings.epochs
+        annealing = hasattr(self.model, "top_p") and state.epoch <= self.settings.anneal * self.settings.epochs
         state.bad = 0 if better or annealing else state.bad + 1
         state.best = f1 if better else state.best
         state.seconds += seconds

@@ -10,12 +10,10 @@ The test part cannot influence a choice: the dataset that the trials are given h
 """
 
 import csv
-import fcntl
 import io
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +70,7 @@ def tune(
         raise DataError("a search runs in one process; start it without torchrun")
     data = without_test(suited(dataset, choice.model, choice.config))
     out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
+    with run_folder.alone(out, "searches"):
         _check_plan(out, choice, space, data)
         study = _open_study(out)
         _queue_interrupted(study)
@@ -165,6 +163,7 @@ def _suggest(trial: optuna.Trial, name: str, one: Between | OneOf) -> Any:
 
 
 def _open_study(out: Path) -> optuna.Study:
+    _check_log(out / "study.log")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(
         study_name="mesm",
@@ -173,6 +172,22 @@ def _open_study(out: Path) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM),
         load_if_exists=True,
     )
+
+
+def _check_log(path: Path) -> None:
+    """Cut off a last line that a killed process did not finish. Raises DataError for other lines that do not read."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    if lines and not lines[-1].endswith(b"\n"):
+        with path.open("ab") as file:
+            file.truncate(sum(map(len, lines[:-1])))
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise DataError(
+                f"{path}:{number}: {error}; expected the lines that Optuna wrote; give another --out"
+            ) from None
 
 
 def _queue_interrupted(study: optuna.Study) -> None:
@@ -209,26 +224,14 @@ def _check_plan(out: Path, choice: Choice, space: Mapping[str, Between | OneOf],
         "data": checkpoints.about(data),
     }
     path, wanted = out / "plan.json", json.loads(json.dumps(plan))
-    if not path.is_file():
-        if any(other.name != "lock" for other in out.iterdir()):
-            raise DataError(f"{out}: not empty and no search of this program (no plan.json); give another --out")
+    if all(other.name in ("lock", "plan.json.tmp") for other in out.iterdir()):
         run_folder.write(out, path.name, plan)
-    found = run_folder.read(out, path.name)
+    found = run_folder.read(out, path.name) if path.is_file() else {}
+    if set(found) != set(wanted):
+        raise DataError(f"{out}: not empty and no search of this program; give another --out")
     for name, value in wanted.items():
         if found[name] != value:
             raise DataError(f"{path}: this folder holds a search with another {name}; give another --out, or delete it")
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    with (out / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"{out}: another process searches in this folder; wait for it, or give another --out"
-            ) from None
-        yield
 
 
 # ---- cells

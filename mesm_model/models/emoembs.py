@@ -3,7 +3,8 @@
 Each emotion is a vector: GloVe's for its name, fixed, or a learned one where there is no GloVe file. A linear map takes
 these vectors into the space of sound and of vision. Per modality a bidirectional LSTM reads the utterance; how much its
 final state points along an emotion's vector is that emotion's logit; the logits are summed with weights.
-The published code reads the padding too; here each utterance ends where it ends.
+The published code reads the padding too, and takes of the backward direction the state at the last row, which has seen
+that row only; here each utterance ends where it ends, and both directions have read all of it.
 
 B utterances, E emotions, T size of a word vector, H hidden size of a modality.
 """
@@ -23,7 +24,7 @@ from mesm_model.models import check, check_modalities
 from mesm_model.space import Between, OneOf
 
 # What the published command trains with, where it differs from `train.Settings`.
-SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 40, "patience": 8, "clip": 1.0}
+SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 100, "patience": 8, "clip": 1.0}
 SPACE = {
     "lr": Between(1e-4, 5e-3, log=True),
     "batch": OneOf(32, 64),

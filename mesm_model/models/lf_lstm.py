@@ -1,7 +1,8 @@
 """LF-LSTM: late fusion of LSTMs, a two-phase baseline of the paper (its code: `lf_rnn`).
 
 A bidirectional LSTM as wide as its input reads each modality; its final states give logits; these are summed with
-weights. The published code pads with zeros and reads them too; here each utterance ends where it ends.
+weights. The published code pads with zeros and reads them too, and takes of the text read backward the state at the
+last row; here each utterance ends where it ends, and both directions have read all of it.
 
 B utterances, E emotions.
 """

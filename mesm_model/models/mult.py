@@ -2,17 +2,18 @@
 
 A temporal convolution brings each modality to one width. Each modality then reads the two others by crossmodal
 transformers, six in all; what it learned from both goes through a transformer of its own; its last step, beside those
-of the other modalities, gives the logits. Sizes and dropouts are those of the paper's own copy (width 40, 4 layers),
-whose attention may look ahead; the original has width 30, 5 layers, 5 heads and convolutions of one step.
+of the other modalities, gives the logits. Sizes and dropouts are those of the paper's own copy for IEMOCAP (width 40, 4
+layers), whose attention may look ahead; the original has width 30, 5 layers, 5 heads and convolutions of one step.
 
-Two deviations: the convolutions keep the length, so that one word is enough; and the last step is the utterance's own,
-not that of the padding.
+Four deviations: the convolutions keep the length, so that one word is enough; the last step is the utterance's own, not
+that of the padding; positions are told as Vaswani et al. print them, from 0, sines and cosines in turn; and a step is
+hidden by dropout as key and as value at once.
 
 B utterances, E emotions, L the most steps of an utterance, C channels, M modalities.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -51,9 +52,10 @@ class Config:
     text_kernel: int = 3  # steps that a convolution sees
     audio_kernel: int = 5
     vision_kernel: int = 3
-    text_dropout: float = 0.25  # of the word vectors
-    embedding_dropout: float = 0.3
-    attention_dropout: float = 0.25
+    embedding_dropout: float = 0.3  # of the word vectors, and of what a transformer reads
+    attention_dropout: float = 0.25  # of attention to words, and of a modality to itself
+    audio_attention_dropout: float = 0.0  # of attention to sound
+    vision_attention_dropout: float = 0.0  # of attention to faces
     dropout: float = 0.1  # of the feed-forward layers and the residuals
 
     def __post_init__(self) -> None:
@@ -64,22 +66,25 @@ class Config:
         for name in ("text_kernel", "audio_kernel", "vision_kernel"):
             kernel = getattr(self, name)
             check(kernel > 0 and kernel % 2 == 1, name, kernel, "an odd number")
-        for name in ("text_dropout", "embedding_dropout", "attention_dropout", "dropout"):
+        for name in (field.name for field in fields(self) if field.name.endswith("dropout")):
             check(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more and less than 1")
 
 
 class Layer(nn.Module):
     """Attention of `x` [B, L, d] to `source` [B, K, d], then a feed-forward layer; both norm first and are added."""
 
-    def __init__(self, d: int, config: Config) -> None:
+    def __init__(self, d: int, config: Config, attention_dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d)  # one for all three of query, key and value, as the original has it
-        self.attention = nn.MultiheadAttention(d, config.heads, config.attention_dropout, batch_first=True)
+        self.attention = nn.MultiheadAttention(d, config.heads, attention_dropout, batch_first=True)
         self.forward_norm = nn.LayerNorm(d)
         self.feed_forward = nn.Sequential(
             nn.Linear(d, 4 * d), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d)
         )
         self.dropout = nn.Dropout(config.dropout)
+        for linear in (part for part in self.modules() if isinstance(part, nn.Linear)):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, source: Tensor, absent: Tensor) -> Tensor:
         """`absent` [B, K] is true where `source` has no step."""
@@ -92,10 +97,10 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """A transformer in which `x` reads `source` in every layer; without `source` it reads itself."""
 
-    def __init__(self, d: int, layers: int, config: Config) -> None:
+    def __init__(self, d: int, layers: int, config: Config, attention_dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.embedding_dropout)
-        self.layers = nn.ModuleList(Layer(d, config) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(d, config, attention_dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(d)
 
     def forward(self, x: Tensor, absent: Tensor, source: Tensor | None = None) -> Tensor:
@@ -122,10 +127,16 @@ class Model(nn.Module):
         self.inputs = FixedInputs(found)
         self.convolutions = nn.ModuleDict({m: _convolution(m, size, config) for m, size in found.items()})
         self.crossings = nn.ModuleDict(
-            {target + m: Encoder(channels, config.layers, config) for target in found for m in found if m != target}
+            {
+                target + m: Encoder(channels, config.layers, config, _attention_dropout(config, m))
+                for target in found
+                for m in found
+                if m != target
+            }
         )
         self.width = channels * max(len(found) - 1, 1)  # of what a modality learned from the others
-        self.memories = nn.ModuleDict({m: Encoder(self.width, max(config.layers, 3), config) for m in found})
+        memory = (self.width, max(config.layers, 3), config, config.attention_dropout)
+        self.memories = nn.ModuleDict({m: Encoder(*memory) for m in found})
         joined = self.width * len(found)
         self.hidden = nn.Sequential(
             nn.Linear(joined, joined), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(joined, joined)
@@ -162,13 +173,22 @@ class Model(nn.Module):
         """[B, L, C] and true where an utterance has no step [B, L]. One without any step has one of zeros."""
         x, present = pad(*_with_a_step(*self.inputs(batch, modality)))  # [B, L, size]; 0 where not present
         if modality == "t":
-            x = F.dropout(x, self.config.text_dropout, self.training)
+            x = F.dropout(x, self.config.embedding_dropout, self.training)
         x = self.convolutions[modality](x.transpose(1, 2)).transpose(1, 2)
         return x * present[:, :, None], ~present
 
 
 def _kernel(config: Config, modality: str) -> int:
     return {"t": config.text_kernel, "a": config.audio_kernel, "v": config.vision_kernel}[modality]
+
+
+def _attention_dropout(config: Config, source: str) -> float:
+    """Of the attention to a modality."""
+    return {
+        "t": config.attention_dropout,
+        "a": config.audio_attention_dropout,
+        "v": config.vision_attention_dropout,
+    }[source]
 
 
 def _convolution(modality: str, size: int, config: Config) -> nn.Conv1d:

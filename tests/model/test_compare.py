@@ -88,6 +88,12 @@ def test_differences_are_those_of_the_scores_averaged_over_seeds() -> None:
         assert told[kind] == pytest.approx(one - other)
 
 
+def test_without_any_positive_nothing_is_shown_to_differ() -> None:
+    decided = np.array([[[True], [False], [True]]])
+    _, chances = permutation_test(decided, ~decided, np.zeros((3, 1), bool), draws=50)
+    assert chances["f1"] == 1
+
+
 def test_alike_models_rarely_and_a_better_one_surely_differ() -> None:
     draw = np.random.default_rng(1)
     labels = draw.integers(0, 2, (200, 4)).astype(bool)
@@ -211,6 +217,17 @@ def test_a_run_that_is_not_finished_is_left_out(runs: Path, tmp_path: Path) -> N
     assert find_runs([tmp_path / "all", runs / "all"]) == ([runs / "all"], [tmp_path / "all"])
 
 
+def test_a_run_given_twice_counts_once(runs: Path) -> None:
+    assert find_runs([runs / "all", runs / "all"]) == ([runs / "all"], [])
+
+
+def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Ranks, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs / "sound_only", tmp_path / "run"))
+    (run / "scores.json").write_text('{"parts": ')
+    with pytest.raises(DataError, match=r"scores.json: cut short or changed .*; delete it and give the command that"):
+        compare([run], "test", ranks)
+
+
 def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, ranks: Ranks) -> None:
     names = comparing._names([Path("one/runs/mesm"), Path("two/runs/mesm"), Path("two/runs/fe2e")])
     assert list(names.values()) == ["one/runs/mesm", "two/runs/mesm", "fe2e"]
@@ -219,7 +236,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, ranks: Ran
 def test_runs_of_other_data_and_data_or_features_that_moved_are_told(
     runs: Path, learnable: Dataset, ranks: Ranks, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="features of another dataset"):
+    with pytest.raises(DataError, match=r"all.seed-0 was trained on another dataset"):
         compare([runs / "all"], "test", ranks, data=learnable.folder)
     shutil.copytree(runs / "sound_only", tmp_path / "moved")
     path = tmp_path / "moved" / "scores.json"

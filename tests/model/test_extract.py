@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from mesm_data import planted
 from mesm_data.errors import DataError
 from mesm_data.shards import Dataset, open_dataset
-from mesm_model import extract, features
+from mesm_model import extract, features, run_folder
 from mesm_model.cli import main
 from mesm_model.extract import NEEDED, Wanted, make_features, makers, read_utterances, read_wanted
 from mesm_model.word_vectors import hashed, write_table
@@ -45,10 +45,13 @@ def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> 
 def test_after_an_interruption_at_any_shard_the_result_is_the_same(few: Dataset, tmp_path: Path) -> None:
     make_features(few, tmp_path / "whole", USUAL, quiet=True)
     whole = content(tmp_path / "whole")
-    for name in ("features.json", "text-hash/valid-00000-of-00001.parquet", "vision-face35/faces.npz"):
+    for name in ("plan.json", "features.json", "text-hash/valid-00000-of-00001.parquet", "vision-face35/faces.npz"):
         shutil.copytree(tmp_path / "whole", tmp_path / "again")
         (tmp_path / "again" / "features.json").unlink()
         (tmp_path / "again" / name).unlink(missing_ok=True)
+        if name == "plan.json":  # of which nothing is made yet
+            shutil.rmtree(tmp_path / "again")
+            (tmp_path / "again").mkdir()
         (tmp_path / "again" / f"{name}.tmp").write_bytes(b"half of it")
         make_features(few, tmp_path / "again", USUAL, quiet=True)
         found = content(tmp_path / "again")
@@ -135,9 +138,41 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
         make_features(featured, folder, USUAL | {"t": Wanted("svd")}, quiet=True)
     with pytest.raises(DataError, match=r"plan.json: features of another dataset"):
         make_features(few, folder, USUAL, quiet=True)
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="not empty and no features of this program; give another --out"):
+    message = "not empty and no features of this program; give another --out"
+    for name, text in (("mine.txt", "mine"), ("plan.json", "{"), ("plan.json", json.dumps({"model": "mesm"}))):
+        other = tmp_path / "other"
+        (other / "trial-000").mkdir(parents=True)
+        (other / name).write_text(text)
+        with pytest.raises(DataError, match=message):
+            make_features(few, other, USUAL, quiet=True)
+        assert sorted(path.name for path in other.iterdir()) == sorted([name, "trial-000"])
+        shutil.rmtree(other)
+
+
+def test_two_processes_do_not_make_features_in_one_folder(few: Dataset, tmp_path: Path) -> None:
+    with run_folder.alone(tmp_path, "makes features"), pytest.raises(DataError, match="another process makes features"):
         make_features(few, tmp_path, USUAL, quiet=True)
+
+
+def test_an_imported_set_of_other_utterances_is_told_and_another_can_be_taken(few: Dataset, tmp_path: Path) -> None:
+    for name in ("stranger", "planted-train-00000"):
+        (tmp_path / f"{name}.csv").write_text(f"name;loud\n{name};1\n")
+    message = "stranger.csv: has rows of none of the utterances; expected some named such as planted-train-00000"
+    with pytest.raises(DataError, match=message):
+        make_features(few, tmp_path / "f", USUAL | {"a": Wanted("opensmile", tmp_path / "stranger.csv")}, quiet=True)
+    right = USUAL | {"a": Wanted("opensmile", tmp_path / "planted-train-00000.csv")}
+    about = make_features(few, tmp_path / "f", right, quiet=True)
+    assert about["sets"]["a"]["missing"] == 19
+    with pytest.raises(DataError, match=r"the folder has audio opensmile:.*, now asked for audio bbe34"):
+        make_features(few, tmp_path / "f", USUAL, quiet=True)
+
+
+def test_words_are_taken_from_one_place(few: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "glove.txt").write_text("fine 0.1 0.2\n")
+    arguments = ["--out", str(tmp_path / "f"), "--glove", str(tmp_path / "glove.txt"), "--text", "svd"]
+    result = CliRunner().invoke(main, ["features", str(few.folder), *arguments])
+    assert result.exit_code == 2
+    assert "--glove FILE and --text say the same thing; give one of them" in result.output
 
 
 def test_a_glove_file_without_any_of_the_words_is_told(few: Dataset, tmp_path: Path) -> None:

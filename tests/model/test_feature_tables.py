@@ -139,6 +139,7 @@ def test_files_of_different_columns_or_of_one_name_are_told(tmp_path: Path) -> N
     write(tmp_path / "a" / "video_3.csv", ["x"], [[1]])
     with pytest.raises(DataError, match=r"video_3.csv: found 1 columns of features, expected 2 as in the others"):
         read_opensmile(tmp_path).find(utterance())
+    (tmp_path / "video_4.csv").mkdir()  # is no file
     write(tmp_path / "b" / "video_3.csv", ["x"], [[1]])
     with pytest.raises(DataError, match=r"b/video_3.csv: named as .*a/video_3.csv; expected one file of each name"):
         read_opensmile(tmp_path)
@@ -150,7 +151,7 @@ def test_files_of_different_columns_or_of_one_name_are_told(tmp_path: Path) -> N
 def mmsa(folder: Path, ids: Any, vision: np.ndarray, **more: Any) -> Path:
     path = folder / "unaligned_50.pkl"
     part = {"id": ids, "text": np.ones((len(vision), 4, 3)), "vision": vision, **more}
-    path.write_bytes(pickle.dumps({"train": part, "valid": part, "test": part}))
+    path.write_bytes(pickle.dumps({"train": part, "test": {name: rows[:0] for name, rows in part.items()}}))
     return path
 
 
@@ -190,6 +191,16 @@ def test_facets_predicted_emotions_are_named_in_a_warning(tmp_path: Path) -> Non
             r"found vision of shape \[1, 3\], expected utterances, steps",
         ),
         ({"train": {"id": [7], "vision": np.ones((1, 2, 3))}}, r"found id '7', expected video\$_\$clip"),
+        ({"train": {"id": [["v", "noon", "1"]], "vision": np.ones((1, 2, 3))}}, r"found id .*noon.*, or video, start"),
+        ({"train": {"id": 7, "vision": np.ones((1, 2, 3))}}, "vision: .*expected numbers, and an id of each utterance"),
+        ({"train": {"id": ["a"], "vision": [["x"]]}}, "vision: .*'x'; expected numbers, and an id of each utterance"),
+        ({"train": {"id": ["a", "b"], "vision": np.ones((1, 2, 3))}}, "found 2 ids and vision of 1, expected an id of"),
+        ({"train": {"id": ["a", "a"], "vision": np.ones((2, 2, 3))}}, "names a twice; expected each utterance once"),
+        ({"train": {"id": ["a"], "vision": np.ones((1, 2, 0))}}, r"found vision of shape \[1, 2, 0\], expected utter"),
+        (
+            {n: {"id": [n], "vision": np.ones((1, 2, size))} for n, size in (("train", 3), ("test", 4))},
+            "found vision of 3 and 4 columns, expected as many in each part",
+        ),
     ],
 )
 def test_a_pickle_of_something_else_is_told(content: Any, message: str, tmp_path: Path) -> None:

@@ -120,3 +120,10 @@ def test_where_a_runs_features_are_is_read_from_its_scores(tmp_path: Path) -> No
         (tmp_path / name / "scores.json").write_text(json.dumps({"parts": {"test": {"features": found}}}))
     assert features.features_of(tmp_path / "one") == Path("features")
     assert features.features_of(tmp_path / "many") == Path("f")
+
+
+def test_a_description_that_is_cut_short_is_told(featured: Dataset, own: Path) -> None:
+    path = own / "features.json"
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(DataError, match=r"features.json: cut short or changed .*; delete the folder .* again"):
+        features.attach(featured, own)

@@ -9,6 +9,9 @@ from mesm_data.planted import planted_ceiling
 from mesm_data.shards import Dataset
 from mesm_model import models
 from mesm_model.fixed import final_states
+from mesm_model.options import choose
+from mesm_model.ranks import join
+from mesm_model.train import Machine, train
 from tests.model import two_phase
 
 
@@ -41,6 +44,14 @@ def test_its_states_are_those_of_torchs_lstm_on_every_utterance_alone() -> None:
     for own, state in zip(rows.split(counts.tolist()), states, strict=True):
         alone = lstm(own[None])[1][0][-2:, 0] if len(own) else torch.zeros(2, 4, dtype=torch.float64)
         torch.testing.assert_close(state, alone)
+
+
+def test_shrinking_a_nucleus_does_not_keep_a_model_without_one_from_stopping(featured: Dataset, tmp_path: Path) -> None:
+    settings = ("epochs=6", "anneal=0.9", "patience=1", "lr=1e-12")  # nothing gets better
+    choice = choose(featured, "lf-lstm", {}, settings)
+    with join("cpu") as ranks:
+        scores = train(featured, "lf-lstm", choice.config, choice.settings, tmp_path, ranks, Machine(quiet=True))
+    assert scores["epochs"] == 2
 
 
 def test_it_learns_what_is_planted_to_within_ten_points_of_the_ceiling(learnable: Dataset, tmp_path: Path) -> None:

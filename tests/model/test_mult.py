@@ -10,7 +10,8 @@ from mesm_data.errors import DataError
 from mesm_data.planted import planted_ceiling
 from mesm_data.shards import Dataset
 from mesm_model import models
-from mesm_model.models.mult import Config, Layer
+from mesm_model.layers import sinusoids
+from mesm_model.models.mult import Config, Encoder, Layer
 from tests.model import two_phase
 
 SMALL = {"channels": 8, "heads": 2, "layers": 1}
@@ -48,7 +49,7 @@ def test_its_work_is_counted_without_padding() -> None:
 
 def test_reading_itself_a_layer_is_torchs_own_with_the_norm_first() -> None:
     torch.manual_seed(0)
-    ours = Layer(8, Config(**SMALL)).double().eval()  # type: ignore[arg-type]
+    ours = Layer(8, Config(**SMALL), 0.0).double().eval()  # type: ignore[arg-type]
     theirs = nn.TransformerEncoderLayer(8, 2, 32, batch_first=True, norm_first=True).double().eval()
     theirs.self_attn.load_state_dict(ours.attention.state_dict())
     for mine, other in ((ours.norm, theirs.norm1), (ours.forward_norm, theirs.norm2)):
@@ -61,8 +62,39 @@ def test_reading_itself_a_layer_is_torchs_own_with_the_norm_first() -> None:
     torch.testing.assert_close(ours(x, x, absent), theirs(x, src_key_padding_mask=absent))
 
 
+def test_reading_another_modality_a_layer_is_the_formula_of_the_paper() -> None:
+    """softmax(Q K' / sqrt(d of a head)) V of what is normed, Tsai et al. equation 1; then two linear maps."""
+    torch.manual_seed(0)
+    layer = Layer(8, Config(**SMALL), 0.0).double().eval()  # type: ignore[arg-type]
+    x, source = torch.randn(1, 3, 8, dtype=torch.float64), torch.randn(1, 5, 8, dtype=torch.float64)
+    maps = layer.attention.in_proj_weight.chunk(3)
+    q, k, v = (
+        (layer.norm(own) @ weight.T).view(-1, 2, 4).transpose(0, 1)
+        for own, weight in zip((x, source, source), maps, strict=True)
+    )
+    heads = (q @ k.transpose(1, 2) / 4**0.5).softmax(-1) @ v  # [2, 3, 4]
+    read = x + layer.attention.out_proj(heads.transpose(0, 1).reshape(1, 3, 8))
+    expected = read + layer.feed_forward(layer.forward_norm(read))
+    torch.testing.assert_close(layer(x, source, torch.zeros(1, 5, dtype=torch.bool)), expected)
+
+
+def test_an_encoder_scales_what_it_reads_adds_positions_and_norms_at_the_end() -> None:
+    encoder = Encoder(8, 1, Config(**SMALL), 0.0).double().eval()  # type: ignore[arg-type]
+    x, source = torch.randn(1, 3, 8, dtype=torch.float64), torch.randn(1, 5, 8, dtype=torch.float64)
+    absent = torch.zeros(1, 5, dtype=torch.bool)
+    placed = [8**0.5 * own + sinusoids(own.shape[1], 8).double() for own in (x, source)]
+    torch.testing.assert_close(encoder(x, absent, source), encoder.norm(encoder.layers[0](*placed, absent)))
+
+
+def test_as_published_attention_to_sound_and_faces_has_no_dropout() -> None:
+    model = two_phase.build("mult", **SMALL)
+    dropouts = {name: encoder.layers[0].attention.dropout for name, encoder in model.crossings.items()}
+    assert dropouts == {"at": 0.25, "vt": 0.25, "ta": 0.0, "va": 0.0, "tv": 0.0, "av": 0.0}
+    assert {encoder.layers[0].attention.dropout for encoder in model.memories.values()} == {0.25}
+
+
 def test_a_layer_reads_all_of_the_other_modality_and_nothing_of_its_padding() -> None:
-    layer = Layer(8, Config(**SMALL)).double().eval()  # type: ignore[arg-type]
+    layer = Layer(8, Config(**SMALL), 0.0).double().eval()  # type: ignore[arg-type]
     x, source = torch.randn(1, 3, 8, dtype=torch.float64), torch.randn(1, 4, 8, dtype=torch.float64)
     absent = torch.tensor([[False, False, True, True]])
     torch.testing.assert_close(layer(x, source, absent), layer(x, source[:, :2], absent[:, :2]))

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mesm_data.errors import DataError
 from mesm_data.shards import Dataset, open_dataset
-from mesm_model import features, models, tune
+from mesm_model import features, models, run_folder, tune
 from mesm_model.cli import main
 from mesm_model.loader import open_part
 from mesm_model.options import Choice, choose
@@ -102,6 +102,23 @@ def test_a_killed_trial_is_gone_on_with_and_the_search_ends_the_same(
     assert search(featured, out, 6) == searched[1]
 
 
+def test_a_search_killed_while_it_wrote_its_plan_begins_again(featured: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "plan.json.tmp").write_text("half of it")
+    assert len(search(featured, tmp_path, 1)) == 1
+
+
+def test_a_study_cut_short_loses_its_last_line_and_one_that_is_none_is_told(
+    searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(searched[0], tmp_path / "cut"))
+    study = out / "study.log"
+    study.write_bytes(study.read_bytes()[:-9])  # in the middle of what the last trial came to
+    assert search(featured, out, 6) == searched[1]
+    study.write_text("a line\n" + study.read_text())
+    with pytest.raises(DataError, match=r"study.log:1: .*; expected the lines that Optuna wrote; give another --out"):
+        search(featured, out, 6)
+
+
 def test_a_trial_that_is_worse_than_most_is_stopped_early(featured: Dataset, tmp_path: Path) -> None:
     choice = choose(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
     trials = search(featured, tmp_path / "pruned", 7, choice)
@@ -134,9 +151,10 @@ def test_another_search_in_the_folder_and_one_at_work_are_refused(
     ):
         search(featured, out, 6, choose(featured, "lf-trans", {}, ("epochs=3", "feed_forward=16", "layers=1")))
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="not empty and no search of this program"):
-        search(featured, tmp_path, 1)
-    with tune._alone(out), pytest.raises(DataError, match="another process searches in this folder"):
+    for folder in (tmp_path, Path(featured.index["features"]["folder"])):  # which has a plan.json too
+        with pytest.raises(DataError, match="not empty and no search of this program"):
+            search(featured, folder, 1)
+    with run_folder.alone(out, "searches"), pytest.raises(DataError, match="another process searches in this folder"):
         search(featured, out, 6)
     with pytest.raises(DataError, match="every setting that could be searched for is given; leave one out"):
         search(featured, tmp_path / "none", 1, fixed=list(models.load("lf-trans").SPACE))
