@@ -218,6 +218,20 @@ def test_the_keyboard_reaches_every_utterance(browser: Page, page: Path) -> None
 
 
 @needs_chromium
+def test_nothing_on_the_timeline_is_cut_off(browser: Page, page: Path) -> None:
+    browser.open(page, width=390)
+    edges = "[...document.querySelectorAll('.ticks span')].map(s => s.getBoundingClientRect().right)"
+    end = browser.run("document.querySelector('.track').getBoundingClientRect().right")
+    assert max(browser.run(edges)) <= end + 0.5
+    ring = """(() => {
+      columns[1].focus({ focusVisible: true });
+      const style = getComputedStyle(columns[1]);
+      return [style.outlineStyle, parseFloat(style.outlineOffset) + parseFloat(style.outlineWidth)];
+    })()"""
+    assert browser.run(ring) == ["solid", 0], "the ring of the focus lies inside: the timeline cuts off what is around"
+
+
+@needs_chromium
 def test_the_red_can_be_taken_away(browser: Page, page: Path) -> None:
     browser.open(page)
     shown = "getComputedStyle(document.querySelector('.kept')).display"
