@@ -45,6 +45,7 @@ lint: install
 bench: install bench-sparse
 	$(BIN)/python -m benchmarks.bench_build
 	$(BIN)/python -m benchmarks.bench_faces
+	$(BIN)/python -m benchmarks.bench_report
 	$(BIN)/python -m benchmarks.bench_predict
 	$(BIN)/python -m benchmarks.bench_features
 

@@ -209,7 +209,7 @@ def test_of_a_film_cut_short_one_text_for_all_of_it_tells_what_is_missing(model:
     cut(video, 0.6)
     result = predict(video, model, "Seven.")
     (told,) = result.missing
-    assert told == f"Picture and sound can be read up to {result.seconds:.2f} s, of 6.00 s that the file counts."
+    assert told == f"Picture and sound can be read up to {result.seconds:.2f} s, of 6.01 s that the file counts."
     assert 3.1 < result.seconds < 3.9
 
 
