@@ -223,12 +223,14 @@ def test_nothing_on_the_timeline_is_cut_off(browser: Page, page: Path) -> None:
     edges = "[...document.querySelectorAll('.ticks span')].map(s => s.getBoundingClientRect().right)"
     end = browser.run("document.querySelector('.track').getBoundingClientRect().right")
     assert max(browser.run(edges)) <= end + 0.5
-    ring = """(() => {
-      columns[1].focus({ focusVisible: true });
-      const style = getComputedStyle(columns[1]);
-      return [style.outlineStyle, parseFloat(style.outlineOffset) + parseFloat(style.outlineWidth)];
-    })()"""
-    assert browser.run(ring) == ["solid", 0], "the ring of the focus lies inside: the timeline cuts off what is around"
+    rings = """(() => columns.map((column) => {
+      column.focus({ focusVisible: true });
+      const style = getComputedStyle(column);
+      const [offset, around] = [parseFloat(style.outlineOffset), scroll.getBoundingClientRect()];
+      const [room, box] = [offset + parseFloat(style.outlineWidth), column.getBoundingClientRect()];
+      return [style.outlineStyle, offset >= 0, box.top - room >= around.top, box.left - room >= around.left];
+    }))()"""
+    assert browser.run(rings) == 3 * [["solid", True, True, True]], "the ring of the focus is seen, and all of it"
 
 
 @needs_chromium
