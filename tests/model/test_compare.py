@@ -26,6 +26,7 @@ from mesm_model.metrics import score
 from mesm_model.options import choose, with_values
 from mesm_model.ranks import Ranks, join
 from mesm_model.train import Machine, train
+from tests.browser import needs_chromium, open_browser
 
 IEMOCAP = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
 SMALL = ("epochs=1", "lr=0.003", "feed_forward=16")
@@ -175,6 +176,20 @@ def test_the_page_needs_nothing_else_and_is_well_formed(found: Comparison) -> No
     assert page.count("<svg") == 4
     for entry in found.entries:
         assert f"{100 * entry.mean('f1'):.1f}" in page
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_browser_shows_the_page_without_complaint_and_without_scrolling_sideways(
+    found: Comparison, tmp_path: Path, width: int, scheme: str
+) -> None:
+    out = tmp_path / "compare.html"
+    out.write_text(tables.to_html(found), encoding="utf-8")
+    with open_browser() as page:
+        page.open(out, width=width, scheme=scheme)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert page.complaints == []
+        assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
 
 
 def test_a_score_that_is_not_defined_is_a_dash(found: Comparison) -> None:
