@@ -47,6 +47,9 @@ class MediaInfo:
     sample_rate: int = 0  # Hz
     channels: int = 0
     frame_rate: float = 0.0  # pictures a second; of a varying rate, the usual one
+    counted: float = (
+        0.0  # seconds that its pictures last by their number; longer than `duration` in an AVI that was cut
+    )
 
 
 @dataclass
@@ -98,6 +101,7 @@ def probe(path: str | Path) -> MediaInfo:
             sample_rate=audio.codec_context.sample_rate if audio else 0,
             channels=audio.codec_context.layout.nb_channels if audio else 0,
             frame_rate=float(video.guessed_rate or video.average_rate or 0) if video else 0.0,
+            counted=float(video.frames / video.average_rate) if video and video.average_rate else 0.0,
         )
 
 

@@ -27,7 +27,9 @@ FACE = (544, 110, 384, 384)
 BARS = (1060, 110, 190, 384)
 MEL = (90, 530, 1160, 110)
 RATE = 25  # pictures a second
-DARK, LIGHT, FAINT, BRIGHT = "#15161a", "#e9e9ee", "#5b5c66", "#f0b45a"
+# Points, letters of a line, lines: the largest letters with which the words fit above the pictures.
+SIZES = ((17, 86, 2), (12, 122, 3), (9, 165, 4))
+DARK, LIGHT, SOFT, FAINT, BRIGHT = "#15161a", "#e9e9ee", "#a6a7b2", "#5b5c66", "#f0b45a"
 
 
 def write_film(out: Path, one: Looked, model: Model, raw: Path | None) -> None:
@@ -37,9 +39,9 @@ def write_film(out: Path, one: Looked, model: Model, raw: Path | None) -> None:
     """
     seconds = one.utterance.end - one.utterance.start
     with tempfile.TemporaryDirectory() as folder:
-        layers = [moviepy.ImageClip(_board(one, model)).with_duration(seconds), *_face_clips(one, seconds)]
-        layers.append(_cursor(seconds))
         speaker = _speaker(one, raw, Path(folder)) if raw else None
+        board = _board(one, model, silent=speaker is None)
+        layers = [moviepy.ImageClip(board).with_duration(seconds), *_face_clips(one, seconds), _cursor(seconds)]
         if speaker:
             x, y, width, height = SPEAKER
             middle = x + (width - speaker.w) // 2, y + (height - speaker.h) // 2
@@ -54,19 +56,29 @@ def write_film(out: Path, one: Looked, model: Model, raw: Path | None) -> None:
             speaker.close()
 
 
-def _board(one: Looked, model: Model) -> np.ndarray:
+def _board(one: Looked, model: Model, silent: bool) -> np.ndarray:
     """All that does not move, uint8 [H, W, 3]: words, bars, mel with what was kept of it."""
     figure = Figure(figsize=(BOARD[0] / 100, BOARD[1] / 100), dpi=100, facecolor=DARK)
     canvas = FigureCanvasAgg(figure)
-    words = textwrap.shorten(f"“{one.utterance.text}”", 165, placeholder=" ...")
     about = f"{one.utterance.id}, p = {model.network.top_p:g}; red: kept by the attention, the redder the more layers"
-    _write(figure, 32, 25, "\n".join(textwrap.wrap(words, 86)), 17)
+    lines, size = _fitted(f"“{one.utterance.text}”")
+    _write(figure, 32, 25, "\n".join(lines), size)
     _write(figure, 32, 698, about, 11)
-    _write(figure, SPEAKER[0], 290, "no film and no sound here:\nthey are in the raw corpus, --raw", 12, FAINT)
+    if silent:
+        _write(figure, SPEAKER[0], 290, "no film and no sound here:\nthey are in the raw corpus, --raw", 12, SOFT)
     _draw_bars(_axes(figure, BARS), one, model)
     _draw_mel(_axes(figure, MEL), one, model)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _fitted(words: str) -> tuple[list[str], int]:
+    """The lines of a text and the size of their letters; only what does not fit with the smallest is cut off."""
+    for size, wide, most in SIZES:
+        lines = textwrap.wrap(words, wide)
+        if len(lines) <= most:
+            return lines, size
+    return textwrap.wrap(words, wide, max_lines=most, placeholder=" ..."), size
 
 
 def _write(figure: Figure, x: int, y: int, words: str, size: int, colour: str = LIGHT) -> None:

@@ -30,6 +30,7 @@ from mesm_model.text import tokenize
 from mesm_model.words import Line
 
 STRETCH = 6.0  # seconds that a model without words is asked about at once; MOSEI's utterances last 7.8 on average
+CUT = 0.5  # seconds by which a whole file may last shorter than its pictures by their number
 SHORTEST = 0.1  # seconds that are left of an utterance; of less nothing is made
 SEEN = 0.1  # a face counts as a person when it is in this share of the pictures with a face, and not in one alone
 
@@ -133,6 +134,8 @@ def predict(video: Path, model: Model, words: str | Sequence[Line] | None, face:
     `face` chooses among the people in view, 1 is the largest. Raises DataError for a model that needs words and gets
     none, a face that is not there, and a file of which nothing can be used; what can be used of a damaged one is used.
     """
+    if isinstance(words, str) and not words.strip():
+        words = None
     if words is None and "t" in model.modalities:
         raise DataError(
             f"{model.run}: this {model.checkpoint.model} reads words, and there are none; give --transcript FILE, "
@@ -151,6 +154,10 @@ def predict(video: Path, model: Model, words: str | Sequence[Line] | None, face:
         utterances, missing = _within(utterances, seconds)
         outcomes, seen = _make(video, utterances, model.recipe)
         missing += _lost(outcomes)
+    if not missing and info.counted > seconds + CUT:
+        missing = [
+            f"Picture and sound can be read up to {seconds:.2f} s, of {info.counted:.2f} s that the file counts."
+        ]
     people = _people(seen)
     if face is not None and not 1 <= face <= len(people):
         raise DataError(

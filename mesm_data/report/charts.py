@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 WIDTH = 5.0  # inches, 360 points: about the width of a phone, where text keeps its size
+TEXT, SMALL = 11.0, 10.0  # points: what is smaller cannot be read on a phone
 BINS = 24
 TOP = 99.5  # percentile at which a histogram ends; what lies above is counted in its last bar
 
@@ -30,7 +31,7 @@ def grouped_bars(name: str, shares: Mapping[str, Mapping[str, float]]) -> str:
         at = np.arange(len(shares)) + (n - (len(series) - 1) / 2) * 0.8 / len(series)
         widths = [100 * group[one] for group in shares.values()]
         bars = axes.barh(at, widths, 0.8 / len(series), color=SERIES[n % len(SERIES)], label=one)
-        axes.bar_label(bars, [f"{width:.1f} %" for width in widths], padding=3, fontsize=8, color=INK)
+        axes.bar_label(bars, [f"{width:.1f} %" for width in widths], padding=3, fontsize=SMALL, color=INK)
     _name_rows(axes, list(shares))
     axes.set_xlim(0, 1.2 * max(100 * share for group in shares.values() for share in group.values()) or 1)
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=len(series), frameon=False, labelcolor=INK)
@@ -38,17 +39,17 @@ def grouped_bars(name: str, shares: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def bars(name: str, values: Mapping[str, float], labels: Sequence[str], marks: Sequence[float] = ()) -> str:
-    """Horizontal bars with a text at each end; `marks` are values to hold them against, as dotted lines."""
+    """Horizontal bars with a text at each end; `marks` are up to two values to hold them against, as dotted lines."""
     figure, axes = _figure(0.3 + 0.27 * len(values))
     drawn = axes.barh(np.arange(len(values)), list(values.values()), 0.7, color=BAR)
-    axes.bar_label(drawn, labels, padding=3, fontsize=8.5, color=INK)
+    axes.bar_label(drawn, labels, padding=3, fontsize=SMALL, color=INK)
     _name_rows(axes, list(values))
     low, high = min(0.0, *values.values()), max(*values.values(), *marks, 1e-9)
     room = 0.35 * (high - low)  # for the labels
     axes.set_xlim(low - room if low < 0 else 0, high + room)
-    for mark in marks:
+    for mark, side in zip(marks, ("right", "left"), strict=False):  # away from each other
         axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1)
-        axes.text(mark, -0.75, f"{mark:g}", ha="center", va="bottom", fontsize=8, color=INK)
+        axes.text(mark, -0.75, f"{mark:g}", ha=side, va="bottom", fontsize=SMALL, color=INK)
     return _svg(figure, name)
 
 
@@ -61,13 +62,13 @@ def whiskers(name: str, rows: Mapping[str, tuple[float, float, float]], marks: M
     axes.errorbar(values, at, xerr=[values - lows, highs - values], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
     for y, value, high in zip(at, values, highs, strict=True):
         axes.annotate(
-            f"{value:.1f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK
+            f"{value:.1f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize=SMALL, color=INK
         )
     _name_rows(axes, list(rows))
     axes.set_xlim(0, 1.12 * max([*highs, *marks.values(), 1e-9]))
     for mark, value in marks.items():
         axes.axvline(value, color=FAINT, linestyle=":", linewidth=1)
-        axes.text(value, -0.6, mark, ha="center" if value else "left", va="bottom", fontsize=8, color=INK)
+        axes.text(value, -0.6, mark, ha="center" if value else "left", va="bottom", fontsize=SMALL, color=INK)
     return _svg(figure, name)
 
 
@@ -118,7 +119,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
         axes.spines[side].set_visible(False)
     for spine in axes.spines.values():
         spine.set_edgecolor(FAINT)
-    axes.tick_params(color=FAINT, labelcolor=INK, labelsize=9)
+    axes.tick_params(color=FAINT, labelcolor=INK, labelsize=TEXT)
     return figure, axes
 
 
@@ -135,7 +136,7 @@ def _svg(figure: Figure, name: str) -> str:
     """The figure as an `<svg>` element without a size or a font of its own; its inner ids begin with `name`."""
     file = io.StringIO()
     # text stays text, set in the page's own font; the salt makes ids, and so bytes, the same every time
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": TEXT}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     head, _, body = file.getvalue().partition("<svg")[2].partition(">")
     head = re.sub(r' (width|height)="[^"]*"', "", head)  # the page sets the size, viewBox keeps the shape

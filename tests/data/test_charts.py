@@ -58,6 +58,18 @@ def test_a_chart_leaves_size_font_and_style_to_the_page_and_takes_its_colours() 
     assert colours <= {"currentColor", "var(--faint)", "var(--series-1)", "var(--series-2)"}
 
 
+def test_no_text_is_too_small_for_a_phone() -> None:
+    drawn = [
+        charts.grouped_bars("labels", SHARES),
+        charts.bars("alpha", {"up": 0.5}, ["0.50"], marks=(0.667, 0.8)),
+        charts.whiskers("scores", {"mesm": (50.0, 40.0, 60.0)}, {"chance": 20.0}),
+        charts.histogram("words", [1, 2, 3], "words"),
+        charts.lines("loss", {"a": [(1, 2.0), (2, 1.0)], "b": [(1, 1.0)]}, "epoch", "loss"),
+    ]
+    sizes = [float(size) for svg in drawn for size in re.findall(r"font-size: ([\d.]+)px", svg)]
+    assert min(sizes) >= 10, "a chart is 360 wide, as a phone is"
+
+
 def test_ids_of_two_charts_on_a_page_never_meet() -> None:
     one, other = (set(re.findall(r'\bid="([^"]+)"', charts.histogram(name, [1, 2, 3], "s"))) for name in ("a", "b"))
     assert one

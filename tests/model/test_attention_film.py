@@ -9,7 +9,7 @@ from mesm_data.errors import DataError
 from mesm_data.media import DecodeLog, frames, probe, sounds
 from mesm_data.shards import Dataset
 from mesm_model import attention_film
-from mesm_model.attention_film import FACE, MEL, SPEAKER, write_film
+from mesm_model.attention_film import FACE, MEL, SIZES, SPEAKER, _board, _fitted, write_film
 from mesm_model.predict import Model, load_model
 from mesm_model.visualize import look
 from tests.data.test_encode import CLICKS, write_recording
@@ -69,6 +69,27 @@ def test_without_the_raw_corpus_the_film_is_silent(dataset: Dataset, model: Mode
         patch.setattr(attention_film, "RATE", 4)
         write_film(tmp_path / "film.mp4", look(dataset, model, [ID])[0], model, None)
     assert not probe(tmp_path / "film.mp4").has_audio
+
+
+def test_only_a_silent_film_says_that_it_is_silent(dataset: Dataset, model: Model) -> None:
+    (one,) = look(dataset, model, [ID])
+    x, y, width, height = SPEAKER
+    written = [_board(one, model, silent)[y : y + height, x : x + width].max() > 150 for silent in (True, False)]
+    assert written == [True, False], "a narrow film would leave some of the words in sight"
+
+
+@pytest.mark.parametrize("count", [1, 25, 60, 100])
+def test_long_words_are_written_smaller_and_not_cut_off(count: int) -> None:
+    words = " ".join(["seven"] * count)
+    lines, size = _fitted(words)
+    assert " ".join(lines) == words
+    assert len(lines) <= {points: most for points, _, most in SIZES}[size]
+
+
+def test_words_beyond_all_measure_end_in_dots() -> None:
+    lines, size = _fitted("seven " * 400)
+    assert (len(lines), size) == (SIZES[-1][2], SIZES[-1][0])
+    assert lines[-1].endswith(" ...")
 
 
 def test_a_raw_folder_without_the_recording_is_told(dataset: Dataset, model: Model, tmp_path: Path) -> None:

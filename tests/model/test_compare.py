@@ -26,6 +26,7 @@ from mesm_model.metrics import score
 from mesm_model.options import choose, with_values
 from mesm_model.ranks import Ranks, join
 from mesm_model.train import Machine, train
+from tests.browser import needs_chromium, open_browser
 
 IEMOCAP = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
 SMALL = ("epochs=1", "lr=0.003", "feed_forward=16")
@@ -183,6 +184,20 @@ def test_the_page_needs_nothing_else_and_is_well_formed(found: Comparison) -> No
         assert f"{100 * entry.mean('f1'):.1f}" in page
 
 
+@needs_chromium
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_browser_shows_the_page_without_complaint_and_without_scrolling_sideways(
+    found: Comparison, tmp_path: Path, width: int, scheme: str
+) -> None:
+    out = tmp_path / "compare.html"
+    out.write_text(tables.to_html(found), encoding="utf-8")
+    with open_browser() as page:
+        page.open(out, width=width, scheme=scheme)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert page.complaints == []
+        assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
+
+
 def test_a_score_that_is_not_defined_is_a_dash(found: Comparison) -> None:
     nothing = np.full(4, math.nan)
     entry = replace(found.entries[1], scores=(replace(found.entries[1].scores[0], auc=nothing),))
@@ -224,7 +239,9 @@ def test_a_run_given_twice_counts_once(runs: Path) -> None:
 def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Ranks, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs / "sound_only", tmp_path / "run"))
     (run / "scores.json").write_text('{"parts": ')
-    with pytest.raises(DataError, match=r"scores.json: cut short or changed .*; delete it and give the command that"):
+    with pytest.raises(
+        DataError, match=r"scores.json: damaged, it is no JSON .*; delete it, and the same command makes"
+    ):
         compare([run], "test", ranks)
 
 

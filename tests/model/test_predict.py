@@ -102,9 +102,10 @@ def test_one_text_is_for_the_whole_video(model: Model, dialogue: Path) -> None:
     assert one.utterance.text == "We meet at last."
 
 
-def test_without_words_a_model_that_reads_them_asks_for_them(model: Model, dialogue: Path) -> None:
+@pytest.mark.parametrize("words", [None, "", " \n"])
+def test_without_words_a_model_that_reads_them_asks_for_them(model: Model, dialogue: Path, words: str | None) -> None:
     with pytest.raises(DataError, match=r"this mesm reads words, and there are none; give --transcript FILE, --text"):
-        predict(dialogue, model, None)
+        predict(dialogue, model, words)
 
 
 def test_a_model_without_text_needs_no_words_and_is_asked_stretch_by_stretch(
@@ -200,6 +201,16 @@ def test_of_a_film_cut_short_the_readable_part_is_predicted_and_the_rest_is_told
     np.testing.assert_allclose(
         result.predictions[0].answer.probability, whole.predictions[0].answer.probability, atol=1e-5
     )
+
+
+def test_of_a_film_cut_short_one_text_for_all_of_it_tells_what_is_missing(model: Model, tmp_path: Path) -> None:
+    video = tmp_path / write_recording(tmp_path, seconds=6.0)
+    assert predict(video, model, "Seven.").missing == ()
+    cut(video, 0.6)
+    result = predict(video, model, "Seven.")
+    (told,) = result.missing
+    assert told == f"Picture and sound can be read up to {result.seconds:.2f} s, of 6.01 s that the file counts."
+    assert 3.1 < result.seconds < 3.9
 
 
 def test_words_behind_the_end_of_a_whole_film_are_told(model: Model, dialogue: Path) -> None:

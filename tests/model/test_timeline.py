@@ -218,6 +218,22 @@ def test_the_keyboard_reaches_every_utterance(browser: Page, page: Path) -> None
 
 
 @needs_chromium
+def test_nothing_on_the_timeline_is_cut_off(browser: Page, page: Path) -> None:
+    browser.open(page, width=390)
+    edges = "[...document.querySelectorAll('.ticks span')].map(s => s.getBoundingClientRect().right)"
+    end = browser.run("document.querySelector('.track').getBoundingClientRect().right")
+    assert max(browser.run(edges)) <= end + 0.5
+    rings = """(() => columns.map((column) => {
+      column.focus({ focusVisible: true });
+      const style = getComputedStyle(column);
+      const [offset, around] = [parseFloat(style.outlineOffset), scroll.getBoundingClientRect()];
+      const [room, box] = [offset + parseFloat(style.outlineWidth), column.getBoundingClientRect()];
+      return [style.outlineStyle, offset >= 0, box.top - room >= around.top, box.left - room >= around.left];
+    }))()"""
+    assert browser.run(rings) == 3 * [["solid", True, True, True]], "the ring of the focus is seen, and all of it"
+
+
+@needs_chromium
 def test_the_red_can_be_taken_away(browser: Page, page: Path) -> None:
     browser.open(page)
     shown = "getComputedStyle(document.querySelector('.kept')).display"
