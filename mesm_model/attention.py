@@ -4,6 +4,7 @@ B utterances, F frames of the whole batch, S places of a frame, n rows of active
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,23 @@ class CrossModalAttention(nn.Module):
             hidden = torch.tanh(keys + queries.index_select(0, sites.frame))  # [n, C]
             scores = sites.spread(self.scores(hidden).squeeze(-1), float("-inf"))  # [F, S]
         return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+
+def lessened(x: Tensor, share: float) -> Tensor:
+    """`x` itself; only this share of its gradient goes back."""
+    lessening: Any = _Lessened.apply
+    return x if share == 1 else lessening(x, share)
+
+
+class _Lessened(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, share: float) -> Tensor:
+        ctx.share = share
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.share, None
 
 
 def let_through(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, gradient: str) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, let_through
+from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, lessened, let_through
 from mesm_model.nucleus import select
 from mesm_model.sparse.sites import Sites, narrow
 from tests.model.awkward import FORMS, spread_rows
@@ -124,6 +124,15 @@ def test_straight_through_learns_as_if_rows_had_been_weighted(attend: CrossModal
     for one, other in zip(*learned.values(), strict=True):
         assert one.abs().sum() > 0
         torch.testing.assert_close(one, other)
+
+
+def test_lessened_is_the_same_forward_and_a_share_backward() -> None:
+    x = torch.randn(3, 4, requires_grad=True)
+    for share in (1.0, 0.25, 0.0):
+        out = lessened(x, share)
+        (gradient,) = torch.autograd.grad(out.square().sum(), x)
+        assert torch.equal(out, x)
+        torch.testing.assert_close(gradient, share * 2 * x)
 
 
 def test_without_a_gradient_the_attention_learns_nothing_as_in_the_published_code(attend: CrossModalAttention) -> None:

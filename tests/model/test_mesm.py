@@ -83,6 +83,20 @@ def test_every_parameter_gets_a_gradient(settings: dict, encoder: str) -> None:
     assert unmoved(model) == []
 
 
+def test_at_p_1_attention_learns_but_does_not_disturb_what_it_reads(encoder: str) -> None:
+    """The text, the front and the blocks get the gradients that they would get without any attention."""
+    gradients = {}
+    for mode in ("straight-through", "none"):
+        model = build("mesm", encoder, top_p=1.0, attention_gradient=mode).eval()
+        model(batch((2, 3, 5), (3, 1, 4))).square().sum().backward()
+        gradients[mode] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    for name, gradient in gradients["none"].items():
+        torch.testing.assert_close(gradients["straight-through"][name], gradient, msg=name)
+    learned = {name for name in gradients["straight-through"] if name not in gradients["none"]}
+    assert len(learned) == 2 * 3 * 4
+    assert all(gradients["straight-through"][name].abs().sum() > 0 for name in learned if "keys.bias" not in name)
+
+
 def test_as_published_the_attention_never_learns_and_says_so_to_the_optimizer(encoder: str) -> None:
     model = build("mesm", encoder, top_p=0.5, attention_gradient="none").eval()
     model(batch((2, 3, 5), (3, 1, 4))).square().sum().backward()
