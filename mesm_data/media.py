@@ -368,7 +368,7 @@ def _decoded(path: Path, schedule: _Schedule, needed: set[int]) -> Iterator[tupl
 def _whole(
     decoded: Iterator[tuple[int, VideoFrame | None]], schedule: _Schedule, needed: set[int], log: DecodeLog
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """The frames that no damage reaches, up to the last needed one.
+    """The frames that no damage reaches, up to the last needed one; damage of which FFmpeg says nothing is not known.
 
     Frames build on each other: once one is lost or damaged, all are suspect until a key frame is shown. A B-frame also
     builds on the next frame that is none, so it waits for that one.
