@@ -277,7 +277,7 @@ def test_an_mp4_cut_short_gives_its_good_frames_and_where_it_ends(tmp_path: Path
 def test_frames_of_a_damaged_film_are_at_their_right_time_or_not_given(
     tmp_path: Path, name: str, codec: str, options: dict[str, str], seed: int
 ) -> None:
-    """Noise of 3000 bytes: 300 within a slice of H.264 may decode to a wrong picture without an error (1 film of 30)."""
+    """Noise of 3000 bytes: 300 within a slice of H.264 can give a wrong picture without an error (1 film of 30)."""
     noise = np.random.default_rng(seed)
     film = write_film(tmp_path / name, codec, Fraction(25), options, range(200), noise=noise)
     content = bytearray(film.read_bytes())
