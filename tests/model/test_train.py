@@ -344,8 +344,7 @@ def learn(dataset: Dataset, out: Path, name: str, *settings: str) -> dict[str, f
 def test_a_model_comes_close_to_the_best_reachable_accuracy(
     name: str, settings: list[str], within: float, learnable: Dataset, tmp_path: Path
 ) -> None:
-    """One short run of a very narrow model each: FE2E ends 0.02 below it. docs/results.md has runs of full length, in which
-    MESM at p = 0.5 is within 2 points of FE2E."""
+    """One short run of a very narrow model each; docs/results.md has longer ones, with MESM 2 points below FE2E."""
     found = learn(learnable, tmp_path / "run", name, *settings)
     modalities = settings[0].partition("=")[2].upper()
     best = planted.planted_ceiling([1.0 for m in modalities if m != "T"], 1.0 if "T" in modalities else 0.0)
