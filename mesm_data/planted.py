@@ -54,7 +54,7 @@ SUGGESTED = {
     "anneal": 0.5,
     "clip": 1.0,
 }
-# Whether attention points is learned after what it points at, and through a gate better than straight through.
+# Attention learns to point later than the rest of a model learns to read, and better through a gate; see docs/results.md.
 SUGGESTED_TO_POINT = SUGGESTED | {"attention_gradient": "gate", "epochs": 16, "anneal": 0.8}
 
 
