@@ -54,7 +54,7 @@ SUGGESTED = {
     "anneal": 0.5,
     "clip": 1.0,
 }
-# Attention learns to point later than the rest of a model learns to read, and better through a gate; see docs/results.md.
+# Attention learns to point later than the rest learns to read, and better through a gate: docs/results.md.
 SUGGESTED_TO_POINT = SUGGESTED | {"attention_gradient": "gate", "epochs": 16, "anneal": 0.8}
 
 
