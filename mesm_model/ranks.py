@@ -77,7 +77,7 @@ def _device(name: str, local: int | None) -> torch.device:
         return device
     if not torch.cuda.is_available():
         raise DataError(f"device {name!r}: torch {torch.__version__} finds no GPU here; give --device cpu")
-    if local is not None:
-        device = torch.device("cuda", local)
+    if local is not None or device.index is None:
+        device = torch.device("cuda", local or 0)
     torch.cuda.set_device(device)
     return device

@@ -1,0 +1,76 @@
+"""Training, scoring and going on, on a GPU: what no other machine can show."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mesm_data.shards import Dataset
+from mesm_model.evaluate import evaluate
+from mesm_model.options import choose
+from mesm_model.ranks import join
+from mesm_model.train import Machine, train
+from tests.model.narrow import batch, build
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def run(
+    small: Dataset, model: str, encoder: str, out: Path, device: str = "cuda", watch: Any = None, **settings: Any
+) -> dict[str, Any]:
+    choice = choose(small, model, {"text_encoder": encoder, "epochs": 3, **settings})
+    with join(device) as ranks:
+        return train(small, choice.model, choice.config, choice.settings, out, ranks, Machine(quiet=True), watch)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_is_found_by_each_of_its_names(device: str) -> None:
+    with join(device) as ranks:
+        assert ranks.device == torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("model", ["fe2e", "mesm"])
+def test_what_a_gpu_trained_scores_the_same_on_the_cpu(
+    model: str, precision: str, small: Dataset, encoder: str, tmp_path: Path
+) -> None:
+    scores = run(small, model, encoder, tmp_path / "run", precision=precision)
+    assert scores["parts"]["test"]["utterances"] == 20
+    probabilities = []
+    for device in ("cuda", "cpu"):
+        with join(device) as ranks:
+            probabilities.append(evaluate(tmp_path / "run", small, "test", ranks)[2])
+    assert abs(probabilities[0] - probabilities[1]).max() < (0.01 if precision == "fp32" else 0.05)
+
+
+@pytest.mark.parametrize("model", ["fe2e", "mesm"])
+def test_a_stopped_run_goes_on_to_the_same_bits_if_asked_to(
+    model: str, small: Dataset, encoder: str, tmp_path: Path
+) -> None:
+    def stop(epochs: int, f1: float) -> None:
+        raise KeyboardInterrupt
+
+    whole = run(small, model, encoder, tmp_path / "whole", deterministic=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(small, model, encoder, tmp_path / "parts", watch=stop, deterministic=True)
+    parts = run(small, model, encoder, tmp_path / "parts", deterministic=True)
+    means = [scores["parts"]["test"]["means"] for scores in (whole, parts)]
+    assert means[0] == means[1]
+
+
+@pytest.mark.parametrize("top_p", [0.5, 1.0])
+@pytest.mark.parametrize("gradient", ["straight-through", "gate", "none"])
+def test_logits_and_gradients_are_those_of_the_cpu(
+    gradient: str, top_p: float, encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    utterances = batch((2, 1, 4), (0, 3, 9), (4, 0, 3))
+    results = []
+    for device in ("cpu", "cuda"):
+        model = build("mesm", encoder, top_p=top_p, attention_gradient=gradient, dropout=0.0).to(device)
+        logits = model(utterances.to(device))
+        logits.square().sum().backward()
+        results.append([logits.detach().cpu(), *(p.grad.cpu() for p in model.parameters() if p.grad is not None)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3 * max(1.0, float(one.abs().max())))
