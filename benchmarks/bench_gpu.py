@@ -37,7 +37,7 @@ from mesm_model.batch import Batch
 from mesm_model.layers import ConvBlock
 from mesm_model.models import fe2e, mesm
 from mesm_model.nucleus import select
-from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.conv import NormRelu, SubmanifoldBlock, submanifold_conv
 from mesm_model.sparse.sites import Sites, narrow
 
 DEVICE = "cuda"
@@ -208,19 +208,27 @@ def passes(
 
 
 def front() -> None:
-    """The stage that both models share: with the fused norm, ReLU and pool behind the 5x5 convolution, and without."""
-    print("\nfront, training step: share of FE2E's whole step, and the fused pass against separate ones")
+    """The stage that both models share: with its norms, ReLUs and pools fused, and without."""
+    print("\nfront, training step: share of FE2E's whole step, and the fused passes against separate ones")
     for modality in "va":
         data = inputs(modality, 512, DEVICE)
         model: Any = Fe2eCnn(modality)
         fused = graph_time(training_step(Alone(model.front), data)[1])
-        layers = list(model.front.layers)
-        norm = nn.BatchNorm2d(layers[1].num_features)
-        model.front.layers = nn.Sequential(layers[0], norm, nn.ReLU(inplace=True), nn.MaxPool2d(2), *layers[2:])
+        unfuse(model.front)
         separate = graph_time(training_step(Alone(model.front), data)[1])
         step = graph_time(training_step(Fe2eCnn(modality), data)[1])
         found = f"{fused * 1e3:.2f} ms, {fused / step:.2f} of the step; fused / separate {fused / separate:.2f}"
         print(f"  512 {NAMES[modality]}: {found}", flush=True)
+
+
+def unfuse(part: nn.Module) -> None:
+    """Norm, ReLU and pool as the layers that there would be without a kernel for them."""
+    for name, layer in list(part.named_children()):
+        if isinstance(layer, NormRelu):
+            pool = [nn.MaxPool2d(2)] if layer.pool else []
+            setattr(part, name, nn.Sequential(nn.BatchNorm2d(layer.num_features), nn.ReLU(inplace=True), *pool))
+        else:
+            unfuse(layer)
 
 
 class Alone(nn.Module):

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_model.sparse.sites import Sites
+from mesm_model.sparse.conv import triton_ready
+from mesm_model.sparse.sites import Sites, narrow
 
 GRADIENTS = {
     "straight-through": "forward the hard mask; backward as if every kept row were weighted by its attention",
@@ -59,10 +61,17 @@ class CrossModalAttention(nn.Module):
 
     def forward(self, x: Tensor, sites: Sites, query: Tensor, owner: Tensor) -> Tensor:
         """Attention [F, S] of rows `x` [n, C], 0 where no site is; `owner` [F]: each frame's row of `query` [B, Q]."""
-        keys, queries = self.keys(x), self.queries(query).index_select(0, owner)  # [n, C], [F, C]
+        keys = F.linear(x, self.keys.weight)  # [n, C]
+        queries = self.queries(query) + self.keys.bias  # the bias is added here, where there are fewest rows
+        queries = queries.to(keys.dtype).index_select(0, owner)  # [F, C]
         if sites.whole:
-            keys = keys.unflatten(0, (sites.frames, sites.height * sites.width))
-            scores = self.scores(torch.tanh(keys + queries[:, None])).squeeze(-1)  # [F, S]
+            if triton_ready(keys):
+                from mesm_model.sparse import attention_kernels
+
+                scores = attention_kernels.scores(keys, queries, self.scores.weight[0])  # [F, S]
+            else:
+                keys = keys.unflatten(0, (sites.frames, sites.height * sites.width))
+                scores = self.scores(torch.tanh(keys + queries[:, None])).squeeze(-1)  # [F, S]
             if not sites.full:
                 scores = scores.masked_fill(~sites.mask.flatten(1), float("-inf"))
         else:
@@ -89,14 +98,20 @@ class _Lessened(torch.autograd.Function):
 
 
 def let_through(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, gradient: str) -> Tensor:
-    """The kept rows `x` [m, C] on their way on; `gradient`, one of GRADIENTS: how `attention` [F, S] learns from them.
+    """The rows [m, C] of `x` [n, C] at the kept ones of the offered sites, on their way on.
 
-    Attention counts as a multiple of its mean over the offered sites, so that it does not shrink with their number.
+    `gradient`, one of GRADIENTS, is how `attention` [F, S] learns from them. Attention counts as a multiple of its mean
+    over the offered sites, so that it does not shrink with their number.
     """
     if gradient == "none":
-        return x
-    sites_of_frame = offered.mask.flatten(1).sum(1, keepdim=True)
-    weight = kept.collect(attention * sites_of_frame)[:, None]  # [m, 1]
+        return narrow(x, offered, kept)
+    sites_of_frame = offered.mask.flatten(1).sum(1)
+    if offered.whole and triton_ready(x):
+        from mesm_model.sparse import attention_kernels
+
+        return attention_kernels.let_through(x, attention, sites_of_frame, kept, gradient == "gate")
+    x = narrow(x, offered, kept)
+    weight = kept.collect(attention * sites_of_frame[:, None])[:, None]  # [m, 1]
     if gradient == "straight-through":
         weight = 1 + (weight - weight.detach())  # the inner difference is exactly 0
     return x * weight.to(x.dtype)

@@ -41,9 +41,12 @@ def select(sites: Sites, prob: Tensor, p: float, backend: str = "auto") -> Sites
     """The sites of each frame's nucleus, given the attention `prob` [N, S] over its places. Not differentiable.
 
     Where the Triton kernels run the rows come in a buffer of fixed size, and the host does not wait for their number.
+    At p = 1 they are `sites` themselves.
     """
     if backend == "triton":
         require_triton(prob)
+    if p == 1:
+        return sites
     if backend == "triton" or (backend == "auto" and triton_ready(prob)):
         from mesm_model.sparse import kernels
 

@@ -19,7 +19,7 @@ from mesm_model.models import check, check_modalities
 from mesm_model.nucleus import select
 from mesm_model.space import Between, OneOf
 from mesm_model.sparse.conv import BACKENDS, SubmanifoldBlock
-from mesm_model.sparse.sites import Sites, narrow
+from mesm_model.sparse.sites import Sites
 from mesm_model.text import TextBranch
 
 SPACE = {  # without top_p: more is always better, and slower
@@ -84,7 +84,7 @@ class SparseLevel(nn.Module):
         kept = select(sites, attention, top_p, self.backend)
         if trace is not None:
             trace.add(self.modality, self.level, attention, sites, kept)
-        x = let_through(narrow(x, sites, kept), attention, sites, kept, self.gradient)
+        x = let_through(x, attention, sites, kept, self.gradient)
         return self.second.forward_pooled(self.first(x, kept), kept)
 
 

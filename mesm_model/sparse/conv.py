@@ -12,15 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mesm_model.sparse.sites import Sites, links
+from mesm_data.errors import DataError
+from mesm_model.sparse.sites import Sites, channels_last, links
 
 BACKENDS = ("auto", "dense", "rulebook", "triton")
 CENTRE = 4  # of the nine offsets, the one of a site itself
 
-# `auto` computes a level densely when more than this share of its places is active, by places a frame (at least).
-# CPU: training steps of a level broke even at .80, .92 and never on one processor (AMD Zen, AVX-512), at .60, .78 and
-# above .90 on another (Intel, AMX). GPU: estimates from a roofline, to be replaced when bench_gpu.py has run.
-DENSE_ABOVE = {"cpu": ((300, 0.70), (100, 0.85), (0, 1.0)), "cuda": ((0, 0.75),)}
+# On a CPU `auto` computes a level densely when more than this share of its places is active, by places a frame (at
+# least): training steps of a level broke even at .80, .92 and never on one processor (AMD Zen, AVX-512), at .60, .78
+# and above .90 on another (Intel, AMX). On a GPU it never does: on an H100 the kernels won at .9 too, on every level.
+DENSE_ABOVE = ((300, 0.70), (100, 0.85), (0, 1.0))
 
 
 def submanifold_conv(x: Tensor, weight: Tensor, sites: Sites, backend: str = "auto") -> Tensor:
@@ -37,20 +38,19 @@ def submanifold_conv(x: Tensor, weight: Tensor, sites: Sites, backend: str = "au
 
 
 def choose(x: Tensor, sites: Sites, backend: str = "auto") -> str:
-    """The way that is taken: dense, rulebook or triton. Raises ValueError for one that cannot be."""
+    """The way that is taken: dense, rulebook or triton. Raises ValueError for a name, DataError for what cannot be."""
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
     if backend == "triton":
         require_triton(x)
     if backend != "auto":
         return backend
-    limits = DENSE_ABOVE.get(x.device.type, DENSE_ABOVE["cuda"])
-    most = next(share for places, share in limits if sites.height * sites.width >= places)
-    if sites.density > most:
-        return "dense"
     if triton_ready(x):
         return "triton"
-    return "rulebook" if x.device.type == "cpu" else "dense"  # elsewhere its many small steps cost more than they save
+    most = next(share for places, share in DENSE_ABOVE if sites.height * sites.width >= places)
+    if x.device.type != "cpu" or sites.density > most:
+        return "dense"  # on an old GPU too: the many small steps of the rulebook cost more than they save
+    return "rulebook"
 
 
 def triton_ready(x: Tensor) -> bool:
@@ -63,9 +63,9 @@ def triton_ready(x: Tensor) -> bool:
 
 
 def require_triton(x: Tensor) -> None:
-    """Raise ValueError, with the way out, where the Triton kernels cannot run on `x`."""
+    """Raise DataError, with the way out, where the Triton kernels cannot run on `x`."""
     if not triton_ready(x):
-        raise ValueError(
+        raise DataError(
             f"backend 'triton' needs the triton package and a GPU of 2020 or later, found {x.device}; use 'auto'"
         )
 
@@ -152,20 +152,57 @@ class SubmanifoldBlock(nn.Module):
         return kernels.conv_norm_relu(x, weight, self.norm, sites, children)
 
 
-class NormReluPool(nn.BatchNorm2d):
-    """Norm, ReLU and 2x2 max pool of [N, C, H, W] behind a dense convolution; fused where there is a kernel.
+class FirstConv2d(nn.Conv2d):
+    """5x5 convolution without bias on raw frames [F, C, H, W] of any type, normalised by mean and deviation [C, 1, 1].
+
+    Fused where there is a kernel, as long as nobody asks for a gradient of the frames.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int, width: int, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__(channels, width, 5, padding=2, bias=False)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        if not triton_ready(frames) or frames.requires_grad:
+            return super().forward(self.normalised(frames))
+        from mesm_model.sparse import front_kernels
+
+        _, weight = _autocast(frames, self.weight)
+        rows = front_kernels.first_conv(frames, self.mean.flatten(), self.deviation.flatten(), weight)
+        number, _, height, width = frames.shape
+        return rows.view(number, height, width, len(weight)).permute(0, 3, 1, 2)
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """The frames as the convolution sees them, laid out channels last."""
+        return channels_last((frames - self.mean) / self.deviation)
+
+
+class NormRelu(nn.BatchNorm2d):
+    """Norm, ReLU and, if asked, 2x2 max pool of [N, C, H, W] behind a dense convolution; fused where there is a kernel.
 
     Elsewhere the ReLU comes after the pool: the same values and gradients, on a quarter of them.
     """
 
+    def __init__(self, channels: int, pool: bool = False) -> None:
+        super().__init__(channels)
+        self.pool = pool
+
     def forward(self, y: Tensor) -> Tensor:
-        if not triton_ready(y):
-            return F.relu(F.max_pool2d(super().forward(y), 2), inplace=True)
+        frames, channels, height, width = y.shape
+        if not triton_ready(y) or (self.pool and (height % 2 or width % 2)):
+            y = super().forward(y)
+            return F.relu(F.max_pool2d(y, 2) if self.pool else y, inplace=True)
         from mesm_model.sparse import kernels
 
-        sites = Sites.all(y.shape[0], y.shape[2], y.shape[3], y.device)
-        pooled, children = sites.pool()
-        return pooled.to_dense(kernels.norm_relu_pool(sites.from_dense(y), self, children))
+        rows = y.permute(0, 2, 3, 1).reshape(-1, channels)
+        if self.pool:
+            height, width = height // 2, width // 2
+        z = kernels.norm_relu(rows, self, y.shape[3] if self.pool else 0)
+        return z.view(frames, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

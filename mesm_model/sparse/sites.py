@@ -168,9 +168,21 @@ class Sites:
 
 def narrow(features: Tensor, sites: Sites, kept: Sites) -> Tensor:
     """The rows [m, C] that `features` [n, C] of `sites` has at the sites `kept`, a part of them."""
+    if kept is sites:
+        return features
     if sites.live is None and kept.live is None:
         return features.index_select(0, kept.rows_in(sites))
     return _Narrow.apply(features, kept.rows_in(sites), sites.rows_in(kept))
+
+
+def channels_last(grid: Tensor) -> Tensor:
+    """[N, C, H, W] laid out channels last, also with the strides that say so where C = 1 leaves it open.
+
+    torch takes such a grid for channels first, and lays out anew whatever is computed from it.
+    """
+    _, channels, height, width = grid.shape
+    strides = (channels * height * width, 1, width * channels, channels)
+    return grid.contiguous(memory_format=torch.channels_last).as_strided(grid.shape, strides)
 
 
 def links(children: Tensor, n: int) -> Tensor:

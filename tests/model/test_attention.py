@@ -76,7 +76,7 @@ def through(attend: CrossModalAttention, gradient: str, weigh: Tensor) -> tuple[
     x = rows_of(sites).requires_grad_()
     attention = attend(x, sites, query(), OWNER)
     kept = select(sites, attention, 0.6)
-    out = let_through(narrow(x, sites, kept), attention, sites, kept, gradient)
+    out = let_through(x, attention, sites, kept, gradient)
     attend.zero_grad()
     (out * weigh[: len(out)]).sum().backward()
     assert x.grad is not None
@@ -179,7 +179,7 @@ class Pointer(nn.Module):
         sites, rows = Sites.all(len(x), 8, 8), x.flatten(0, 1)
         attention = self.attend(rows, sites, self.words(word), torch.arange(len(x)))
         kept = select(sites, attention, top_p)
-        out = let_through(narrow(rows, sites, kept), attention, sites, kept, self.gradient)
+        out = let_through(rows, attention, sites, kept, self.gradient)
         return self.head(kept.to_dense(self.read(out).relu()).flatten(1)).squeeze(1)
 
 

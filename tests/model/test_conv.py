@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mesm_data.errors import DataError
 from mesm_model.nucleus import select
 from mesm_model.sparse.conv import (
-    NormReluPool,
+    NormRelu,
     SparseBatchNorm,
     SparseMaxPool2d,
     SubmanifoldBlock,
@@ -229,9 +230,10 @@ def test_pooling_does_not_hide_a_value_that_is_not_a_number():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_norm_relu_pool_is_norm_then_relu_then_pool(training):
-    norm, relu, pool = nn.BatchNorm2d(3).double().train(training), nn.ReLU(), nn.MaxPool2d(2)
-    ours = NormReluPool(3).double().train(training)
+@pytest.mark.parametrize("pooled", [True, False])
+def test_norm_relu_is_norm_then_relu_then_pool(pooled, training):
+    norm, relu, pool = nn.BatchNorm2d(3).double().train(training), nn.ReLU(), nn.MaxPool2d(2 if pooled else 1)
+    ours = NormRelu(3, pooled).double().train(training)
     ours.load_state_dict(norm.state_dict())
     y = draw(2, 3, 8, 6).requires_grad_()
     found, expected = ours(y), pool(relu(norm(y)))
@@ -310,11 +312,11 @@ def test_auto_goes_by_the_density_of_the_level(side, share, way):
     assert choose(torch.zeros(1), sites) == way
 
 
-@pytest.mark.parametrize(("share", "way"), [(0.5, "triton"), (0.9, "dense")])
-def test_a_gpu_goes_by_the_density_too(monkeypatch, share, way):
+@pytest.mark.parametrize("share", [0.1, 0.9, 1.0])
+def test_a_gpu_computes_sparsely_whatever_the_density(monkeypatch, share):
     monkeypatch.setattr("mesm_model.sparse.conv.triton_ready", lambda x: True)
-    sites = Sites.from_mask(random_mask(2, 6, 6, share))
-    assert choose(types.SimpleNamespace(device=torch.device("cuda")), sites) == way
+    sites = Sites.from_mask(random_mask(2, 24, 24, share))
+    assert choose(types.SimpleNamespace(device=torch.device("cuda")), sites) == "triton"
 
 
 def test_a_gpu_that_triton_does_not_know_computes_densely(monkeypatch):
@@ -332,7 +334,7 @@ def test_an_unknown_backend_is_refused_with_the_ones_there_are():
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter runs on any device")
 def test_triton_on_the_cpu_is_refused_with_the_way_out():
-    with pytest.raises(ValueError, match="needs the triton package and a GPU of 2020 or later, found cpu; use 'auto'"):
+    with pytest.raises(DataError, match="needs the triton package and a GPU of 2020 or later, found cpu; use 'auto'"):
         choose(torch.zeros(1), Sites.all(1, 2, 2), "triton")
 
 
@@ -341,7 +343,7 @@ def test_without_triton_everything_else_works(monkeypatch):
     sites = Sites.from_mask(random_mask(2, 6, 6, 0.5))
     assert choose(torch.zeros(1), sites) == "rulebook"
     assert SubmanifoldBlock(3, 4)(torch.ones(len(sites.index), 3), sites).shape == (len(sites.index), 4)
-    with pytest.raises(ValueError, match="needs the triton package"):
+    with pytest.raises(DataError, match="needs the triton package"):
         choose(torch.zeros(1), sites, "triton")
 
 

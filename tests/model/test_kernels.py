@@ -1,5 +1,6 @@
 """The Triton kernels against plain PyTorch, on a GPU or in Triton's interpreter, and compiled for a GPU not at hand."""
 
+import copy
 import importlib.metadata
 import os
 import re
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from mesm_model.attention import CrossModalAttention, let_through
 from mesm_model.nucleus import nucleus_mask, select
-from mesm_model.sparse.conv import NormReluPool, SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.conv import FirstConv2d, NormRelu, SubmanifoldBlock, submanifold_conv
 from mesm_model.sparse.sites import Sites, narrow
 from tests.model.awkward import FORMS, masks, random_mask, spread_rows, with_unused_rows
 
@@ -93,6 +95,9 @@ def test_the_selection_is_that_of_plain_torch(p, shape, offered):
         expected = select(sites, prob, p, "rulebook")
         found = select(sites, prob, p, "triton")
         assert torch.equal(found.mask, expected.mask)
+        if p == 1:
+            assert found is sites
+            continue
         assert torch.equal(found.index[found.live], expected.index)
         assert torch.equal(found.slot[expected.index], found.live.nonzero().flatten())
 
@@ -275,10 +280,32 @@ def run_blocks(sites, dtype, pooled, training):
 
 
 @on_a_device
+@pytest.mark.parametrize("frames_type", [torch.uint8, torch.float16, torch.float32])
+@pytest.mark.parametrize(("dtype", "tolerance"), [EXACT, *PRECISIONS], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_convolution_is_normalisation_then_a_convolution(channels, dtype, tolerance, frames_type):
+    """Places that fill no whole number of tiles, two blocks of channels."""
+    exact = FirstConv2d(channels, 70, *(draw(2, channels, 1, 1, seed=1).exp() * 30)).to(DEVICE, torch.float64)
+    ours = copy.deepcopy(exact).to(torch.promote_types(dtype, torch.float32))
+    ours.weight.data = ours.weight.to(dtype)
+    frames = (100 * draw(2, channels, 13, 9).abs()).clamp(0, 255).to(frames_type)
+    exact.weight.data = ours.weight.double()
+    results = []
+    for layer, given in ((ours, frames), (exact, frames.double().requires_grad_())):
+        y = layer(given)
+        y.backward(draw(*y.shape, seed=2).to(y.dtype))
+        results.append([y, layer.weight.grad])
+    assert results[0][0].dtype == dtype
+    assert given.grad is not None
+    assert_close(*results, tolerance)
+
+
+@on_a_device
 @precisions
+@plain_and_pooled
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-def test_the_fused_front_is_norm_then_relu_then_pool(dtype, tolerance, training):
-    norm, ours = nn.BatchNorm2d(20).double(), NormReluPool(20).double()
+def test_the_fused_front_is_norm_then_relu_then_pool(dtype, tolerance, training, pooled):
+    norm, ours = nn.BatchNorm2d(20).double(), NormRelu(20, pooled).double()
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     ours.load_state_dict(norm.state_dict())
     norm.train(training).to(DEVICE)
@@ -286,7 +313,7 @@ def test_the_fused_front_is_norm_then_relu_then_pool(dtype, tolerance, training)
     y = (3 * draw(3, 20, 12, 10) + 1).to(dtype)
     exact = y.double().requires_grad_()
     y.requires_grad_()
-    found, expected = ours(y), nn.functional.max_pool2d(nn.functional.relu(norm(exact)), 2)
+    found, expected = ours(y), nn.functional.max_pool2d(nn.functional.relu(norm(exact)), 2 if pooled else 1)
     assert_close([found], [expected], tolerance)
     gradient = draw(*found.shape, seed=1)
     found.backward(gradient.to(dtype))
@@ -327,6 +354,69 @@ def test_nothing_hides_a_value_that_is_not_a_number():
     block = SubmanifoldBlock(3, 4, "triton").to(DEVICE).eval()
     assert block(x, sites).isnan().any()
     assert block.forward_pooled(x, sites)[0].isnan().any()
+
+
+# ---- attention
+
+
+def offered_sites(form):
+    """Two grids of which every place is offered, or of which a selection and a pool left some."""
+    everything = Sites.all(3, 10, 8, DEVICE)
+    if form == "all":
+        return everything
+    return select(everything, draw(3, 80, seed=5).softmax(-1), 0.2, "triton").pool()[0]
+
+
+offered_forms = pytest.mark.parametrize("form", ["all", "some"])
+
+
+@on_a_device
+@offered_forms
+@pytest.mark.parametrize(("dtype", "tolerance"), [EXACT, *PRECISIONS], ids=str)
+def test_attention_and_its_gradients_are_those_of_the_formula(form, dtype, tolerance):
+    sites = offered_sites(form)
+    owner = torch.tensor([1, 0, 1], device=DEVICE)
+    results = []
+    for kind in (dtype, torch.float64):
+        torch.manual_seed(0)
+        attend = CrossModalAttention(20, 6).to(DEVICE, kind)
+        x, query = draw(len(sites.index), 20).to(dtype), draw(2, 6, seed=1).to(dtype)
+        x, query = x.to(kind).detach().requires_grad_(), query.to(kind).detach().requires_grad_()
+        if kind == dtype:
+            found = attend(x, sites, query, owner)
+        else:  # equations 1 and 2, place by place
+            hidden = torch.tanh(attend.keys(x) + attend.queries(query)[owner[sites.frame]])
+            scores = sites.spread(attend.scores(hidden)[:, 0], float("-inf")).view(sites.frames, -1)
+            found = scores.masked_fill(~sites.mask.flatten(1), float("-inf")).softmax(-1)
+        (found * draw(*found.shape, seed=2)).sum().backward()
+        results.append([found, *(leaf.grad for leaf in (x, query, *attend.parameters()))])
+    assert_close(*results, tolerance)
+
+
+@on_a_device
+@offered_forms
+@pytest.mark.parametrize("p", [0.4, 1.0])
+@pytest.mark.parametrize("gradient", ["straight-through", "gate"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [EXACT, *PRECISIONS], ids=str)
+def test_what_is_let_through_and_its_gradients_are_those_of_plain_torch(form, gradient, dtype, tolerance, p):
+    sites = offered_sites(form)
+    attention = (sites.mask.flatten(1) * draw(3, sites.height * sites.width, seed=3).exp()).float()
+    attention = attention / attention.sum(-1, keepdim=True)
+    kept = select(sites, attention, p, "triton")
+    packed = Sites.from_mask(kept.mask)
+    rows = sites.from_dense(draw(3, 20, sites.height, sites.width)).to(dtype)
+    results = []
+    for kind, to in ((dtype, kept), (torch.float64, packed)):
+        x = rows.to(kind).detach().requires_grad_()
+        weights = attention.to(torch.promote_types(kind, torch.float32)).detach().requires_grad_()
+        y = let_through(x, weights, sites, to, gradient)
+        assert y.dtype == kind
+        y = to.to_dense(y)
+        (y * draw(*y.shape, seed=4).to(kind)).sum().backward()
+        results.append([y, x.grad, weights.grad])
+    assert_close(*results, tolerance)
+    if gradient == "straight-through":
+        assert torch.equal(results[0][0], kept.to_dense(narrow(rows, sites, kept)))
 
 
 # ---- all of it together
@@ -391,19 +481,21 @@ class Recorder:
 
     def __getitem__(self, grid):
         def launch(*arguments, **options):
-            self.launches[self.kernel.__name__] = (self.kernel, arguments, options)
+            constants = [value for value in arguments if not isinstance(value, torch.Tensor)]
+            self.launches[f"{self.kernel.__name__} {constants}"] = (self.kernel, arguments, options)
 
         return launch
 
 
 def launches_of_a_step(monkeypatch, dtype, channels, side):
-    """Every kernel with the arguments of its last launch in a training step of a level and of the front."""
-    from mesm_model.sparse import kernels
+    """Every kernel with the arguments of its launches in a training step of a level and of the front."""
+    from mesm_model.sparse import attention_kernels, front_kernels, kernels
 
     launches = {}
-    for name, kernel in vars(kernels).copy().items():
-        if name.endswith("_kernel"):
-            monkeypatch.setattr(kernels, name, Recorder(kernel, launches))
+    for module in (kernels, attention_kernels, front_kernels):
+        for name, kernel in vars(module).copy().items():
+            if name.endswith("_kernel"):
+                monkeypatch.setattr(module, name, Recorder(kernel, launches))
     places = side * side
     kept = kernels.select(Sites.all(1, side, side), torch.full((1, places), 1 / places), 0.5, places // 2, 1e-6)
     for buffer, value in ((kept.cache["slot"], -1), (kept.index, 0), (kept.live, False)):
@@ -413,7 +505,16 @@ def launches_of_a_step(monkeypatch, dtype, channels, side):
     _, children = kept.pool()
     y = kernels.conv_norm_relu(x, block.conv.weight.to(dtype), block.norm, kept, children)
     y.backward(torch.zeros_like(y))
-    kernels.norm_relu_pool(x.detach(), block.norm, children)
+    rows = torch.zeros(places, channels, dtype=dtype, requires_grad=True)
+    y = kernels.norm_relu(rows, block.norm, side)
+    y.backward(torch.zeros_like(y))
+    attention_kernels.scores(rows, rows[:1], block.norm.weight).sum().backward()
+    for gate, sites in ((True, kept), (False, kept), (False, Sites.all(1, side, side))):
+        y = attention_kernels.let_through(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
+        y.backward(torch.zeros_like(y))
+    for colours in (1, 3):
+        frames, figures = torch.zeros(2, colours, side, side, dtype=torch.uint8), torch.ones(colours)
+        front_kernels.first_conv(frames, figures, figures, torch.zeros(channels, colours, 5, 5, dtype=dtype))
     return launches
 
 
@@ -441,11 +542,12 @@ def compile_for_hopper(kernel, arguments, options):
 
 TYPES = {
     torch.bool: "i1", torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64",
-    torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32",
+    torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.uint8: "u8",
 }  # fmt: skip
 KERNELS = {
     "select_kernel", "code_kernel", "tile_kernel", "offset_kernel", "conv_kernel", "weight_grad_kernel", "stats_kernel",
-    "figures_kernel", "norm_relu_kernel", "norm_grad_sums_kernel", "norm_grad_kernel",
+    "figures_kernel", "norm_relu_kernel", "norm_grad_sums_kernel", "norm_grad_kernel", "score_kernel",
+    "score_grad_kernel", "let_through_kernel", "let_through_grad_kernel", "first_conv_kernel",
 }  # fmt: skip
 
 
@@ -457,16 +559,17 @@ KERNELS = {
 def test_every_kernel_compiles_for_sm_90_as_it_is_launched(monkeypatch, dtype, channels, side):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     launches = launches_of_a_step(monkeypatch, dtype, channels, side)
-    assert set(launches) == KERNELS
+    assert {name.split()[0] for name in launches} == KERNELS
     code = {name: compile_for_hopper(*launch) for name, launch in launches.items()}
     assert all(".target sm_90" in text for text in code.values())
     assert not [name for name, text in code.items() if re.search(r"\bst\.local", text)]
-    if channels == 128:
-        for name in ("conv_kernel", "weight_grad_kernel"):
-            assert "wgmma.mma_async" in code[name], f"{name} does not use the tensor cores of Hopper"
+    for name, text in code.items():
+        kind = name.split()[0]
+        if channels == 128 and kind in ("conv_kernel", "weight_grad_kernel"):
+            assert "wgmma.mma_async" in text, f"{name} does not use the tensor cores of Hopper"
             # In TF32 the weight gradient turns its operands on the way and loads 4 bytes at a time.
-            width = "0x4" if (name, dtype) == ("weight_grad_kernel", torch.float32) else "0x10"
-            assert re.search(rf"cp\.async\.c[ag].*{width}", code[name]), f"{name} does not load ahead"
+            width = "0x4" if (kind, dtype) == ("weight_grad_kernel", torch.float32) else "0x10"
+            assert re.search(rf"cp\.async\.c[ag].*{width}", text), f"{name} does not load ahead"
 
 
 def test_unused_rows_stay_empty_of_what_they_never_held():

@@ -22,7 +22,7 @@ SIZES = [(2, 1, 4), (0, 3, 9), (4, 0, 3), (1, 2, 6)]
 def twins(encoder: str) -> tuple[Any, Any]:
     """FE2E, and MESM at p = 1 with its weights, both in double precision.
 
-    FE2E's last blocks lose their biases, which MESM has not, and MESM's norms take the settings of FE2E's.
+    MESM's norms take the settings of FE2E's.
     """
     dense, sparse = build("fe2e", encoder, seed=1, dropout=0.0), build("mesm", encoder, seed=2, dropout=0.0, top_p=1.0)
     missing, unexpected = sparse.load_state_dict(dense.state_dict(), strict=False)
@@ -30,8 +30,7 @@ def twins(encoder: str) -> tuple[Any, Any]:
     assert all(".blocks." in name for name in unexpected)
     for modality in "av":
         for level, block in zip(sparse.frames[modality].levels, dense.frames[modality].blocks, strict=True):
-            for part, conv, norm in ((level.first, block[0], block[1]), (level.second, block[3], block[4])):
-                torch.nn.init.zeros_(conv.bias)
+            for part, conv, norm in ((level.first, block[0], block[1]), (level.second, block[2], block[3])):
                 part.conv.weight.data = from_conv2d(conv.weight.data).clone()
                 part.norm.eps, part.norm.momentum = norm.eps, norm.momentum
     return dense.double(), sparse.double()
@@ -63,7 +62,7 @@ def test_at_p_1_all_gradients_equal_fe2es_but_those_of_the_attention(mode: str, 
             torch.testing.assert_close(ours[name].grad, parameter.grad, atol=1e-9, rtol=1e-6, msg=name)
     for modality in "av":
         for level, block in zip(sparse.frames[modality].levels, dense.frames[modality].blocks, strict=True):
-            for part, conv, norm in ((level.first, block[0], block[1]), (level.second, block[3], block[4])):
+            for part, conv, norm in ((level.first, block[0], block[1]), (level.second, block[2], block[3])):
                 torch.testing.assert_close(part.conv.weight.grad, from_conv2d(conv.weight.grad))
                 torch.testing.assert_close(part.norm.weight.grad, norm.weight.grad)
                 torch.testing.assert_close(part.norm.bias.grad, norm.bias.grad)
@@ -78,7 +77,7 @@ def test_straight_through_and_none_give_the_same_logits_bit_for_bit_and_gate_oth
 
 @pytest.mark.parametrize("settings", [{}, {"attention_gradient": "gate"}, {"modalities": "av"}, {"modalities": "tv"}])
 def test_every_parameter_gets_a_gradient(settings: dict, encoder: str) -> None:
-    model = build("mesm", encoder, top_p=0.5, **settings).eval()
+    model = build("mesm", encoder, top_p=0.5, **settings).train()
     model(batch((2, 3, 5), (3, 1, 4))).square().sum().backward()
     assert unmoved(model) == []
 
