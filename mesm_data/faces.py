@@ -89,7 +89,7 @@ class MTCNN:
 
     def _refine(self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The boxes that the second network takes for faces, moved as it says, square again; and their pictures."""
-        shifts, scores = _in_pieces(self._networks.refine, 24, sums, boxes, owners, 24)
+        shifts, scores = _in_pieces(self._networks.refine, 48, sums, boxes, owners, 24)
         sure = scores > self.thresholds[1]
         boxes, owners, shifts, scores = boxes[sure], owners[sure], shifts[sure], scores[sure]
         kept = _without_overlaps(boxes, scores, owners, 0.7)
@@ -184,12 +184,14 @@ class _Networks:
         with torch.inference_mode():
             x = _channels_last(pixels)
             x = _halved(_prelu(net.conv1(x), net.prelu1.weight))
-            x = net.prelu2(net.conv2(x))
-            x = net.prelu3(net.conv3(x))
-            probability = net.conv4_1(x).softmax(1)[:, 1]
+            x = _prelu(net.conv2(x), net.prelu2.weight)
+            x = _prelu(net.conv3(x), net.prelu3.weight).permute(0, 2, 3, 1)
+            # A softmax over two is the sigmoid of how far they are apart: one product for each cell, not two.
+            apart, bias = (part[1] - part[0] for part in (net.conv4_1.weight.flatten(1), net.conv4_1.bias))
+            probability = (x @ apart + bias).sigmoid()
             owner, row, column = (probability >= threshold).nonzero().unbind(1)
             # A few cells in a thousand pass: only they are asked where their face lies.
-            shifts = linear(x[owner, :, row, column], net.conv4_2.weight.flatten(1), net.conv4_2.bias)
+            shifts = linear(x[owner, row, column], net.conv4_2.weight.flatten(1), net.conv4_2.bias)
             return tuple(part.numpy() for part in (owner, row, column, probability[owner, row, column], shifts))
 
     def refine(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -212,21 +214,40 @@ class _Networks:
 # ---- what the networks see: areas of the picture, read from a table of sums
 
 
-_PIXELS_OF_SUMS = 2_800_000  # of the pictures looked at together: their table takes 34 MB
+_PIXELS_OF_SUMS = 2_800_000  # of the pictures looked at together: their table takes 22 MB
 _PIXELS_OF_INPUT = 65_000  # that the first network takes in together: its layers then stay in the cache
+_BITS = 21  # of each of the three colours in one number
 
 
 def _table_of_sums(images: np.ndarray) -> np.ndarray:
-    """int32 [N, 3, H + 1, W + 1]: the sum over all pixels above and to the left.
+    """[N, T, H + 1, W + 1]: the sum over all pixels above and to the left.
 
-    It overflows beyond 8 million pixels, which does no harm: differences wrap back to what they should be.
+    One table (T = 1, int64) holds all colours, see `_packed`, so that each corner of an area is looked up once; but a
+    picture of more than about 1060 lines has areas of which a colour's sum exceeds its bits: it takes a table for each
+    (T = 3, int32). Whatever overflows does no harm: differences wrap back to what they should be.
     """
     pictures, height, width, _ = images.shape
-    sums = np.zeros((pictures, 3, height + 1, width + 1), np.int32)
-    np.cumsum(images.transpose(0, 3, 1, 2), axis=3, dtype=np.int32, out=sums[:, :, 1:, 1:])
+    largest = (min(height, width) / 12 + 2) ** 2  # the most pixels that become one: the pyramid ends at 12 a side
+    together = 255 * largest < 1 << _BITS
+    shape = (pictures, 1 if together else 3, height + 1, width + 1)
+    sums = np.empty(shape, np.int64 if together else np.int32)
+    sums[:, :, 0], sums[:, :, :, 0] = 0, 0
+    for image, tables in zip(images, sums, strict=True):
+        planes = [_packed(image)] if together else image.transpose(2, 0, 1)
+        for plane, table in zip(planes, tables, strict=True):
+            np.cumsum(plane, axis=1, dtype=sums.dtype, out=table[1:, 1:])
     for row in range(1, height):
         sums[:, :, row + 1] += sums[:, :, row]
     return sums
+
+
+def _packed(image: np.ndarray) -> np.ndarray:
+    """int64 [H, W]: red in the lowest 21 bits of a number, green and blue above; their sums hold all three."""
+    packed = image[..., 2].astype(np.int64)
+    for colour in (1, 0):
+        packed <<= _BITS
+        packed |= image[..., colour]
+    return packed
 
 
 def _shrink(sums: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -237,7 +258,7 @@ def _shrink(sums: np.ndarray, rows: int, columns: int) -> np.ndarray:
     strips -= _take(sums, top, 2)
     totals = _take(strips, right, 3)
     totals -= _take(strips, left, 3)
-    return _network_input([totals[:, colour] for colour in range(3)], (bottom - top)[:, None] * (right - left))
+    return _network_input(list(totals.swapaxes(0, 1)), (bottom - top)[:, None] * (right - left))
 
 
 def _in_pieces(
@@ -261,16 +282,18 @@ def _crops(sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray, size: int) -
     x0, y0, x1, y1 = _whole_pixels(boxes, height, width)
     top, bottom = _areas_of(y1 - y0, size)  # [K, size]
     left, right = _areas_of(x1 - x0, size)
-    plane = (height + 1) * (width + 1)
-    first = (owners * 3 * plane + y0 * (width + 1) + x0)[:, None]  # where in the table a box begins, in red
+    tables, plane = sums.shape[1], (height + 1) * (width + 1)
+    first = (owners * tables * plane + y0 * (width + 1) + x0)[:, None]  # where in the first table a box begins
     above, below = (first + top * (width + 1))[:, :, None], (first + bottom * (width + 1))[:, :, None]
     left_of, right_of = left[:, None], right[:, None]
-    corners = (below + right_of, above + right_of, below + left_of, above + left_of)  # each [K, size, size]
     totals = []
-    for colour in range(3):
-        table = sums.reshape(-1)[colour * plane :]
-        plus, minus, minus_too, plus_too = (_take(table, corner, 0) for corner in corners)
-        totals.append(plus - minus - minus_too + plus_too)
+    for k in range(tables):
+        table = sums.reshape(-1)[k * plane :]
+        total = _take(table, below + right_of, 0)
+        total -= _take(table, above + right_of, 0)
+        total -= _take(table, below + left_of, 0)
+        total += _take(table, above + left_of, 0)
+        totals.append(total)
     return _network_input(totals, (bottom - top)[:, :, None] * (right - left)[:, None])
 
 
@@ -285,7 +308,9 @@ def _take(values: np.ndarray, where: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _network_input(totals: Sequence[np.ndarray], areas: np.ndarray) -> np.ndarray:
-    """Means over the areas, from 0..255 to -1..1, as float32 [K, H, W, 3]; `totals` are [K, H, W] for each colour."""
+    """Means over the areas, from 0..255 to -1..1, as float32 [K, H, W, 3]; `totals` are [K, H, W] from each table."""
+    if len(totals) == 1:
+        totals = [totals[0] >> shift & (1 << _BITS) - 1 for shift in (0, _BITS, 2 * _BITS)]
     weights = (1 / 128 / areas).astype(np.float32)
     pixels = np.empty((*totals[0].shape, 3), np.float32)
     for colour, total in enumerate(totals):

@@ -41,6 +41,9 @@ def scene(height: int, width: int, *people: tuple[int, int, int], seed: int = 0)
     return image
 
 
+BEAM = np.zeros((1060, 1100, 3), np.uint8)
+BEAM[:, 720:] = BEAM[720:] = 255
+
 SCENES = {
     "half of a dialogue": np.stack([scene(480, 360, (40 + 9 * k, 120, 220)) for k in range(3)]),
     "two people, one, none": np.stack(
@@ -50,6 +53,8 @@ SCENES = {
     "a small picture": scene(64, 90, (10, 2, 60))[None],
     "beyond the edge": scene(240, 240, (0, 0, 240))[None, 20:150, 60:190],
     "720 lines": scene(720, 640, (40, 20, 170), (230, 250, 400))[None],
+    "1080 lines": scene(1080, 800, (150, 200, 500))[None],
+    "as much light as one table holds": np.maximum(scene(1060, 1100, (200, 200, 500)), BEAM)[None],
 }
 
 
@@ -67,7 +72,7 @@ def test_boxes_scores_and_landmarks_equal_those_of_facenet_pytorch(detector: MTC
 def detect_with_facenet(images: np.ndarray) -> list[list[Detection]]:
     """What facenet-pytorch's own `detect` finds, picture by picture, largest first."""
     found = []
-    theirs = FacenetMTCNN(keep_all=True, min_face_size=40 if images.shape[1] > 480 else 20)
+    theirs = FacenetMTCNN(keep_all=True, min_face_size=smallest_face(20, images.shape[1]))
     for image in images:
         boxes, scores, landmarks = theirs.detect(image[None], landmarks=True)
         faces = [] if boxes[0] is None else list(zip(boxes[0], scores[0], landmarks[0], strict=True))
@@ -87,6 +92,8 @@ def test_the_scenes_hold_the_faces_that_were_put_in(detector: MTCNN) -> None:
         "a small picture": [1],
         "beyond the edge": [1],
         "720 lines": [2],
+        "1080 lines": [1],
+        "as much light as one table holds": [1],
     }
 
 
