@@ -39,6 +39,7 @@ from mesm_model.report import Report, to_json
 
 Watch = Callable[[int, float], None]  # epochs done, mean F1 on valid
 FLUSH_EVERY = 20  # steps: reading a loss makes a GPU wait
+_SMALLER = "lower --set width=... or hidden"
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,7 @@ class Trainer:
             if part != "test" or part in dataset.splits
         }
         torch.manual_seed(settings.seed)
-        with _in_memory(
-            lambda: f"out of memory: a {name} of these sizes does not fit; lower --set width=... or hidden"
-        ):
+        with _in_memory(lambda: f"out of memory: a {name} of these sizes does not fit; {_SMALLER}"):
             self.model: Any = checkpoints.make_model(name, config, out).to(ranks.device)
         fixed.settle(self.model, attached(self.dataset))
         self.forward: Any = torch.compile(self.model, dynamic=True) if settings.compile else self.model
@@ -245,10 +244,11 @@ class Trainer:
                 parameter.grad = torch.zeros_like(parameter)
         ranks.add_up([total, *(p.grad for p in self.parameters if p.grad is not None)])
         figures.settle(ranks)
-        self.scaler.unscale_(self.optimiser)
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
+        with _in_memory(lambda: f"out of memory: Adam keeps twice the weights of this {self.name}; {_SMALLER}"):
+            self.scaler.unscale_(self.optimiser)
+            norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
         return torch.stack([total, norm])
 
     def _set_rates(self, share: float) -> None:

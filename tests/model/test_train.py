@@ -281,6 +281,17 @@ def test_a_model_that_no_memory_holds_is_told_in_words(small: Dataset, tmp_path:
         run(small, tmp_path / "run", config=replace(CONFIG, width=9_999_999))
 
 
+def test_an_optimiser_that_no_memory_holds_is_told_in_words(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.optim.Adam, "step", full)
+    with pytest.raises(DataError, match=r"out of memory: Adam keeps twice the weights of this fe2e; lower --set width"):
+        run(small, tmp_path / "run")
+
+
 def test_recompute_front_changes_nothing_but_memory(small: Dataset, tmp_path: Path) -> None:
     config = mesm.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny", "dropout": 0.0})
     plain = run(small, tmp_path / "plain", config=config, name="mesm")
