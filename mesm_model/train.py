@@ -438,7 +438,7 @@ def _optimiser(model: Any, settings: Settings) -> torch.optim.Optimizer:
         {"params": [p for p in learning if p not in of_text], "lr": settings.lr},
         {"params": [p for p in learning if p in of_text], "lr": settings.lr * settings.text_lr},
     ]
-    return torch.optim.Adam([group for group in groups if group["params"]], fused=all(p.is_cuda for p in learning))
+    return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
 
 
 def _positive_weight(labels: np.ndarray) -> Tensor:
