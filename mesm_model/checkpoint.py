@@ -4,6 +4,7 @@ The text encoder's tokenizer and shape lie beside it, in the run's folder `text`
 so a checkpoint from elsewhere cannot run code.
 """
 
+import errno
 import pickle
 import platform
 import subprocess
@@ -20,7 +21,7 @@ from mesm_data.errors import DataError
 from mesm_data.shards import Dataset, commit_file
 from mesm_model import features, models
 
-FORMAT = 1
+FORMAT = 2  # 1: convolutions with a bias before the norm
 TEXT = "text"  # folder of the text encoder, in that of the run
 LIBRARIES = ("mesm", "numpy", "pyarrow", "tokenizers", "torch", "transformers")
 
@@ -147,8 +148,9 @@ def check_data(checkpoint: Checkpoint, dataset: Dataset, run: Path) -> None:
 
 def _reason(error: Exception) -> str:
     """What went wrong, without torch's advice: it is to read the file in a way that may run code."""
-    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return line.partition(". ")[0].rstrip(".")
+    line = next(iter(str(error).strip().splitlines()), "").partition(". ")[0].rstrip(".")
+    beyond_the_end = getattr(error, "errno", None) == errno.EINVAL
+    return line if " " in line and not beyond_the_end else "cut short, or another kind of file"
 
 
 @lru_cache
