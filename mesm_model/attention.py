@@ -68,7 +68,8 @@ class CrossModalAttention(nn.Module):
             if triton_ready(keys):
                 from mesm_model.sparse import attention_kernels
 
-                scores = attention_kernels.scores(keys, queries, self.scores.weight[0])  # [F, S]
+                places = sites.height * sites.width
+                scores = attention_kernels.scores(keys, queries, self.scores.weight[0], places)  # [F, S]
             else:
                 keys = keys.unflatten(0, (sites.frames, sites.height * sites.width))
                 scores = self.scores(torch.tanh(keys + queries[:, None])).squeeze(-1)  # [F, S]

@@ -134,9 +134,9 @@ def _warps(columns: int) -> int:
 # ---- with gradients
 
 
-def scores(keys: Tensor, queries: Tensor, weight: Tensor) -> Tensor:
+def scores(keys: Tensor, queries: Tensor, weight: Tensor, places: int) -> Tensor:
     """tanh(keys + query of the frame) . weight: keys [n, C], queries [F, C], weight [C] -> [F, S], at least float32."""
-    return Scores.apply(keys, queries, weight)
+    return Scores.apply(keys, queries, weight, places)
 
 
 def let_through(x: Tensor, attention: Tensor, count: Tensor, kept: Sites, gate: bool) -> Tensor:
@@ -151,10 +151,9 @@ class Scores(torch.autograd.Function):
     """s = tanh(k + q) . w;  dk = ds w (1 - tanh^2), dq its sum over a frame, dw = the sum of ds tanh."""
 
     @staticmethod
-    def forward(ctx: Any, keys: Tensor, queries: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, keys: Tensor, queries: Tensor, weight: Tensor, places: int) -> Tensor:
         keys, queries, weight = keys.contiguous(), queries.contiguous(), weight.contiguous()
         frames, channels = queries.shape
-        places = keys.shape[0] // max(1, frames)
         found = torch.empty(frames, places, dtype=_sum_type(keys), device=keys.device)
         score_kernel[(frames, triton.cdiv(places, ROWS))](
             keys, queries, weight, found, places, channels, _triton_sum_type(keys), ROWS, _columns(channels)
@@ -164,7 +163,7 @@ class Scores(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         keys, queries, weight = ctx.saved_tensors
         frames, places = grad.shape
         channels = keys.shape[1]
@@ -177,7 +176,7 @@ class Scores(torch.autograd.Function):
             channels, _triton_sum_type(keys), steps, ROWS, columns, num_warps=_warps(columns),
         )  # fmt: skip
         of_frames = sums.sum(1)  # [F, 2, C]
-        return grad_keys, of_frames[:, 0].to(queries.dtype), of_frames[:, 1].sum(0).to(weight.dtype)
+        return grad_keys, of_frames[:, 0].to(queries.dtype), of_frames[:, 1].sum(0).to(weight.dtype), None
 
 
 class LetThrough(torch.autograd.Function):
@@ -186,6 +185,10 @@ class LetThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, attention: Tensor, count: Tensor, kept: Sites, gate: bool) -> Tensor:
         x, attention = x.contiguous(), attention.contiguous()
+        ctx.save_for_backward(x, attention, count)
+        ctx.kept, ctx.gate = kept, gate
+        if kept.full and not gate:
+            return x.view_as(x)
         rows, channels = len(kept.index), x.shape[1]
         live = kept.index if kept.live is None else kept.live
         y = x.new_empty(rows, channels)
@@ -193,8 +196,6 @@ class LetThrough(torch.autograd.Function):
             x, kept.index, live, attention, count, y, rows, attention.shape[1],
             gate, kept.live is None, channels, _triton_sum_type(x), ROWS, _columns(channels),
         )  # fmt: skip
-        ctx.save_for_backward(x, attention, count)
-        ctx.kept, ctx.gate = kept, gate
         return y
 
     @staticmethod

@@ -171,7 +171,7 @@ class FirstConv2d(nn.Conv2d):
             return super().forward(self.normalised(frames))
         from mesm_model.sparse import front_kernels
 
-        _, weight = _autocast(frames, self.weight)
+        _, weight = _autocast(frames[:0], self.weight)
         rows = front_kernels.first_conv(frames, self.mean.flatten(), self.deviation.flatten(), weight)
         number, _, height, width = frames.shape
         return rows.view(number, height, width, len(weight)).permute(0, 3, 1, 2)

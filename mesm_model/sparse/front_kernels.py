@@ -83,6 +83,8 @@ class FirstConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, frames: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor) -> Tensor:
         frames, weight = frames.contiguous(), weight.contiguous()
+        if weight.dtype == torch.float64:
+            frames = frames.double()  # Triton's product in float64 takes no operand that was loaded in a narrower type
         number, channels, height, width = frames.shape
         n, out = number * height * width, weight.shape[0]
         y = weight.new_empty(n, out)
@@ -90,6 +92,7 @@ class FirstConv(torch.autograd.Function):
         first_conv_kernel[(triton.cdiv(n, ROWS), triton.cdiv(out, columns))](
             frames, mean, deviation, weight, y, n,
             height, width, channels, out, SIDE, _triton_sum_type(weight), _precision(), ROWS, columns, 32,
+            num_warps=8,  # with 4 the compiler spills registers
         )  # fmt: skip
         ctx.save_for_backward(frames, mean, deviation, weight)
         return y
@@ -99,6 +102,6 @@ class FirstConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, Tensor]:
         frames, mean, deviation, weight = ctx.saved_tensors
         number, _, height, width = frames.shape
-        grad = grad.view(number, height, width, -1).permute(0, 3, 1, 2)
-        seen = channels_last((frames - mean[:, None, None]) / deviation[:, None, None]).to(grad.dtype)
+        grad = grad.view(number, height, width, weight.shape[0]).permute(0, 3, 1, 2)
+        seen = channels_last(((frames - mean[:, None, None]) / deviation[:, None, None]).to(grad.dtype))
         return None, None, None, conv2d_weight(seen, weight.shape, grad, padding=SIDE // 2)

@@ -59,6 +59,23 @@ def test_a_stopped_run_goes_on_to_the_same_bits_if_asked_to(
     assert means[0] == means[1]
 
 
+@pytest.mark.parametrize("model", ["fe2e", "mesm"])
+def test_a_compiled_model_trains(model: str, small: Dataset, encoder: str, tmp_path: Path) -> None:
+    scores = run(small, model, encoder, tmp_path / "run", compile=True)
+    assert scores["parts"]["test"]["utterances"] == 20
+
+
+@pytest.mark.parametrize("sizes", [[(0, 1, 3), (0, 2, 3)], [(1, 0, 3), (2, 0, 3)]], ids=["no faces", "no sound"])
+@pytest.mark.parametrize("name", ["fe2e", "mesm"])
+def test_a_batch_without_faces_or_without_sound_goes_through_and_back(
+    name: str, sizes: list[tuple[int, int, int]], encoder: str
+) -> None:
+    model = build(name, encoder).to("cuda")
+    logits = model(batch(*sizes).to("cuda"))
+    logits.square().sum().backward()
+    assert logits.isfinite().all()
+
+
 @pytest.mark.parametrize("top_p", [0.5, 1.0])
 @pytest.mark.parametrize("gradient", ["straight-through", "gate", "none"])
 def test_logits_and_gradients_are_those_of_the_cpu(

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from mesm_model.attention import CrossModalAttention, let_through
+from mesm_model.attention import GRADIENTS, CrossModalAttention, let_through
+from mesm_model.models import mesm
 from mesm_model.nucleus import nucleus_mask, select
 from mesm_model.sparse.conv import FirstConv2d, NormRelu, SubmanifoldBlock, submanifold_conv
 from mesm_model.sparse.sites import Sites, narrow
@@ -419,6 +420,23 @@ def test_what_is_let_through_and_its_gradients_are_those_of_plain_torch(form, gr
         assert torch.equal(results[0][0], kept.to_dense(narrow(rows, sites, kept)))
 
 
+@on_a_device
+@pytest.mark.parametrize("p", [0.5, 1.0])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_no_frames_go_through_and_back(gradient, p):
+    """Of a batch in which nobody has a face."""
+    torch.manual_seed(0)
+    config = mesm.Config(width=4, attention_gradient=gradient)
+    branch = mesm.FrameBranch("v", 6, config).to(DEVICE)
+    logits = branch(
+        torch.zeros(0, 3, 48, 48, dtype=torch.uint8, device=DEVICE), torch.zeros(2, dtype=torch.int64),
+        torch.randn(2, 6, device=DEVICE, requires_grad=True), p, None,
+    )  # fmt: skip
+    logits.sum().backward()
+    assert logits.shape == (2, config.emotions)
+    assert all(p.grad is None or not p.grad.isnan().any() for p in branch.parameters())
+
+
 # ---- all of it together
 
 
@@ -508,13 +526,16 @@ def launches_of_a_step(monkeypatch, dtype, channels, side):
     rows = torch.zeros(places, channels, dtype=dtype, requires_grad=True)
     y = kernels.norm_relu(rows, block.norm, side)
     y.backward(torch.zeros_like(y))
-    attention_kernels.scores(rows, rows[:1], block.norm.weight).sum().backward()
+    attention_kernels.scores(rows, rows[:1], block.norm.weight, places).sum().backward()
     for gate, sites in ((True, kept), (False, kept), (False, Sites.all(1, side, side))):
         y = attention_kernels.let_through(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
         y.backward(torch.zeros_like(y))
     for colours in (1, 3):
         frames, figures = torch.zeros(2, colours, side, side, dtype=torch.uint8), torch.ones(colours)
-        front_kernels.first_conv(frames, figures, figures, torch.zeros(channels, colours, 5, 5, dtype=dtype))
+        for kind in (dtype, torch.float64):
+            front_kernels.first_conv(
+                frames, figures.to(kind), figures.to(kind), torch.zeros(20, colours, 5, 5, dtype=kind)
+            )
     return launches
 
 
@@ -542,7 +563,7 @@ def compile_for_hopper(kernel, arguments, options):
 
 TYPES = {
     torch.bool: "i1", torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64",
-    torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.uint8: "u8",
+    torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.uint8: "u8", torch.float64: "fp64",
 }  # fmt: skip
 KERNELS = {
     "select_kernel", "code_kernel", "tile_kernel", "offset_kernel", "conv_kernel", "weight_grad_kernel", "stats_kernel",
