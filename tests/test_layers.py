@@ -38,7 +38,7 @@ HOMES = {
     "skimage": {"mesm_data/synth/"},
     "transformers": {"mesm_model/text.py"},
     "tokenizers": {"mesm_model/text.py"},
-    "triton": {"mesm_model/sparse/kernels.py"},
+    "triton": {"mesm_model/sparse/"},
     "torch": {"mesm_data/faces.py", "mesm_model/"},
     "torchvision": {"mesm_data/faces.py"},
 }
