@@ -77,7 +77,8 @@ class SparseLevel(nn.Module):
         self, x: Tensor, sites: Sites, query: Tensor, owner: Tensor, top_p: float, trace: Trace | None
     ) -> tuple[Tensor, Sites]:
         # What attention reads learns from it in proportion to what a nucleus leaves out. At p = 1 it decides nothing: a
-        # gradient that no forward pass answers only disturbed text and convolutions (planted corpus: .75, now .88).
+        # gradient that no forward pass answers only disturbed text and convolutions (planted corpus: one seed of two
+        # stayed at .75).
         share = 1 - top_p if self.gradient == "straight-through" else 1.0
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient != "none"):
             attention = self.attention(lessened(x, share), sites, lessened(query, share), owner)  # [F, S]

@@ -60,7 +60,7 @@ def score_grad_kernel(
     column = tl.arange(0, COLUMNS)
     query = tl.load(QUERIES + frame * C + column, mask=column < C, other=0.0).to(SUM)
     weight = tl.load(WEIGHT + column, mask=column < C, other=0.0).to(SUM)
-    grad_query = tl.zeros((ROWS, COLUMNS), SUM)  # added up over rows at the end only: that takes longest
+    grad_query = tl.zeros((ROWS, COLUMNS), SUM)  # added up over rows once, at the end
     grad_weight = tl.zeros((ROWS, COLUMNS), SUM)
     for step in range(STEPS):
         place = (part * STEPS + step) * ROWS + tl.arange(0, ROWS)

@@ -1,7 +1,7 @@
 """Triton kernels of the first convolution: 5x5 on raw frames of one or three channels, their normalisation included.
 
-So few channels suit no library: it took a fifth of a training step of faces, half of one of mel chunks, where it also
-had to be laid out anew. Here it is an implicit matrix product over the 25 C values that a place of the output sees.
+So few channels suit no library: with its bias it took a ninth of a training step of faces, and a sixth of one of mel
+chunks, whose result was laid out anew. Here it is an implicit matrix product over the 25 C values that a place sees.
 
 Legend: F frames of C channels, H x W places; n = F * H * W rows of the output, K = 25 C, D output channels.
 """
