@@ -33,18 +33,12 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
     Raises DataError where the folder holds another run, or something else, or a process is at work in it. A run that
     has no checkpoint yet gives way.
     """
-    path = out / "run.json"
     wanted = json.loads(json.dumps(wanted))
-    begun = read(out, path.name) if path.is_file() else None
-    ranks.wait()  # nobody writes before everybody has read
-    if begun is None and out.is_dir() and any(path.name not in ("lock", "run.json.tmp") for path in out.iterdir()):
-        raise DataError(f"{out}: not empty and no run of this program (no run.json); give another --out")
-    if begun != wanted and (out / "last.pt").is_file():
-        name, there, here = next(_differences(begun, wanted))
-        raise DataError(
-            f"{path}: this folder holds a run with {name} {there}, now asked for with {here}; give another --out, or "
-            f"delete {out} to start over"
-        )
+    begun = read(out, "run.json") if (out / "run.json").is_file() else None
+    refusal = _refusal(out, begun, wanted)
+    ranks.wait()  # nobody writes before everybody has looked
+    if refusal:
+        raise DataError(refusal)
     if not ranks.first:
         ranks.wait()
         yield
@@ -56,6 +50,19 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
             write(out, "run.json", wanted)
         ranks.wait()
         yield
+
+
+def _refusal(out: Path, begun: Any, wanted: Any) -> str | None:
+    """Why the run that is `wanted` cannot be in this folder, whose run.json is `begun`; None where it can."""
+    if begun is None and out.is_dir() and any(path.name not in ("lock", "run.json.tmp") for path in out.iterdir()):
+        return f"{out}: not empty and no run of this program (no run.json); give another --out"
+    if begun != wanted and (out / "last.pt").is_file():
+        name, there, here = next(_differences(begun, wanted))
+        return (
+            f"{out / 'run.json'}: this folder holds a run with {name} {there}, now asked for with {here}; give another "
+            f"--out, or delete {out} to start over"
+        )
+    return None
 
 
 @contextmanager

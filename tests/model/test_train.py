@@ -3,7 +3,7 @@
 import random
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mesm_model import checkpoint as checkpoints
 from mesm_model import metrics, run_folder
 from mesm_model.models import fe2e, mesm
 from mesm_model.options import choose
-from mesm_model.ranks import join
+from mesm_model.ranks import Ranks, join
 from mesm_model.train import Machine, Settings, _positive_weight, _RunningFigures, _too_large, train
 from tests.model import processes
 from tests.model.narrow import NARROW, batch
@@ -150,6 +150,18 @@ def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Pa
     with join("cpu") as ranks, run_folder.begin(tmp_path / "run", about, ranks):
         pass
     assert run(small, tmp_path / "run")["epochs"] == 1
+
+
+def test_what_the_first_process_writes_does_not_make_another_refuse_the_folder(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Behind(Ranks):
+        """The second of two, held up until the first has long begun."""
+
+        def wait(self) -> None:
+            (tmp_path / "run" / "text").mkdir(parents=True, exist_ok=True)
+
+    with run_folder.begin(tmp_path / "run", {"model": "fe2e"}, Behind(2, 1, torch.device("cpu"))):
+        assert (tmp_path / "run" / "text").is_dir()
 
 
 def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small: Dataset, tmp_path: Path) -> None:
