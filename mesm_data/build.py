@@ -6,14 +6,13 @@ out/iemocap/
     shards/, issues.jsonl, utterances.jsonl, index.json    see shards.py; parts/ goes once the index is written
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from mesm_data import corpora, shards
 from mesm_data.clip import Recipe
 from mesm_data.errors import PAPER_DROPS, DataError, Issue
+from mesm_data.folders import LOCK, alone
 from mesm_data.pool import Died, run_jobs
 from mesm_data.splits.split import Split, make_split
 from mesm_data.utterance import Utterance, write_utterances
@@ -101,8 +101,10 @@ def build(corpus: str, raw: Path, out: Path, settings: Settings) -> Summary:
     """
     begun = time.monotonic()
     plan = make_plan(corpus, raw, out, settings)
-    _start(out, plan.record)
-    with _alone(out):
+    _check_folder(out, plan.record)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out, "builds"):
+        _start(out, plan.record)
         todo = [] if (out / "index.json").is_file() else [job for job in plan.jobs if not _is_done(job)]
         if not (out / "index.json").is_file():
             _run(plan, todo, settings)
@@ -231,7 +233,16 @@ def _raw_digest(raw: Path, utterances: Sequence[Utterance]) -> str:
 
 
 def _start(out: Path, record: dict[str, Any]) -> None:
-    """Write build.json, or hold this plan against the one that is there."""
+    """Write build.json, unless it is there."""
+    _check_folder(out, record)  # again, since another build may have begun and ended meanwhile
+    if not (out / "build.json").is_file():
+        shards.write_text(out / "build.json", json.dumps(record, indent=1) + "\n")
+    if not (out / "index.json").is_file():
+        (out / PARTS).mkdir(exist_ok=True)
+
+
+def _check_folder(out: Path, record: dict[str, Any]) -> None:
+    """Raises DataError where the folder holds something else than this build."""
     path = out / "build.json"
     if path.is_file():
         begun = json.loads(path.read_text(encoding="utf-8"))
@@ -240,13 +251,8 @@ def _start(out: Path, record: dict[str, Any]) -> None:
             raise DataError(
                 f"{path}: this folder holds a build {differs}; give another --out, or delete {out} to start over"
             )
-    elif out.is_dir() and any(there.name != "build.json.tmp" for there in out.iterdir()):
+    elif out.is_dir() and any(there.name not in (LOCK, "build.json.tmp") for there in out.iterdir()):
         raise DataError(f"{out}: not empty and no build of this program (no build.json); give another --out")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        shards.write_text(path, json.dumps(record, indent=1) + "\n")
-    if not (out / "index.json").is_file():
-        (out / PARTS).mkdir(exist_ok=True)
 
 
 def _what_differs(begun: dict[str, Any], record: dict[str, Any]) -> str | None:
@@ -261,19 +267,6 @@ def _what_differs(begun: dict[str, Any], record: dict[str, Any]) -> str | None:
         key = next(key for key in [*now, *before] if before.get(key) != now.get(key))
         name, before, now = f"{name} {key}", before.get(key), now.get(key)
     return f"with {name} {json.dumps(before)}, now asked for with {json.dumps(now)}"
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock goes when the process does, however it ends."""
-    with (out / "build.json").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"{out}: another build is at work in this folder; wait for it, or give another --out"
-            ) from None
-        yield
 
 
 # ---- the jobs
@@ -292,14 +285,15 @@ def _run(plan: Plan, todo: Sequence[Job], settings: Settings) -> None:
         return
     done_before = plan.utterances - sum(len(job.utterances) for job in todo)
     with tqdm(total=plan.utterances, initial=done_before, unit=" utterances", disable=None, smoothing=0.1) as bar:
-        results = run_jobs(run_job, todo, settings.workers, settings.timeout, partial(_warm_up, settings.recipe))
-        for n, (job, result) in enumerate(results, 1):
-            if isinstance(result, Died):
-                result = _give_up(job, result.reason)
-            lost += _lost(result, plan.exempt)
-            bar.update(len(job.utterances))
-            bar.set_postfix_str(f"{60 * n / max(bar.format_dict['elapsed'], 1e-9):.1f} videos/min", refresh=False)
-            _check_lost(lost, total, settings.max_issues)
+        jobs = run_jobs(run_job, todo, settings.workers, settings.timeout, partial(_warm_up, settings.recipe))
+        with closing(jobs) as results:  # too much lost stops the workers, whoever still holds the error
+            for n, (job, result) in enumerate(results, 1):
+                if isinstance(result, Died):
+                    result = _give_up(job, result.reason)
+                lost += _lost(result, plan.exempt)
+                bar.update(len(job.utterances))
+                bar.set_postfix_str(f"{60 * n / max(bar.format_dict['elapsed'], 1e-9):.1f} videos/min", refresh=False)
+                _check_lost(lost, total, settings.max_issues)
 
 
 def _lost(marker: dict[str, Any], exempt: frozenset[str]) -> list[Issue]:

@@ -7,7 +7,7 @@ the frame rate or the damage. Copied streams would begin at a key frame, up to s
 import tempfile
 import wave
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -118,7 +118,10 @@ class _Film:
     def stop(self) -> None:
         if self.encoder and not self.finished:
             self.encoder.kill()
-            self.encoder.communicate()
+            self.encoder.wait()
+            with suppress(OSError):  # pictures that it no longer takes
+                self.encoder.stdin.close()
+            self.encoder.stderr.close()
             self.unfinished.unlink(missing_ok=True)
 
     def _start(self, picture: np.ndarray) -> None:

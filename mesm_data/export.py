@@ -16,6 +16,7 @@ import json
 import pickle
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tqdm import tqdm
 from mesm_data import corpora
 from mesm_data.encode import write_films
 from mesm_data.errors import DataError
+from mesm_data.folders import LOCK, alone
 from mesm_data.mmsa import PARTS as MMSA_PARTS
 from mesm_data.mmsa import mmsa_part
 from mesm_data.pool import Died, run_jobs
@@ -71,9 +73,14 @@ def export(
         )
     if to == "clips":
         _check_raw(dataset, raw)
-    _begin(out, {"to": to, "corpus": dataset.corpus, "content": dataset.index["content"]})
-    remarks = FORMATS[to](dataset, out, raw, workers)
-    write_text(out / "README.md", _card(dataset, to, about, remarks))
+    plan = {"to": to, "corpus": dataset.corpus, "content": dataset.index["content"]}
+    _check_folder(out, plan)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out, "exports"):
+        _check_folder(out, plan)  # again, since another export may have begun and ended meanwhile
+        write_text(out / PLAN, json.dumps(plan, indent=1) + "\n")
+        remarks = FORMATS[to](dataset, out, raw, workers)
+        write_text(out / "README.md", _card(dataset, to, about, remarks))
     files = [path for path in out.rglob("*") if path.is_file()]
     utterances = sum(part["utterances"] for part in dataset.index["counts"].values())
     return Exported(utterances, len(files), sum(path.stat().st_size for path in files))
@@ -106,8 +113,11 @@ def _write_clips(dataset: Dataset, out: Path, raw: Path | None, workers: int) ->
             recordings.setdefault((u.source.video, u.source.offset), []).append(u)
     jobs = [_Job(raw, tuple(group), tuple(out / f"{names[u.id]}.mp4" for u in group)) for group in recordings.values()]
     left = sum(len(job.utterances) for job in jobs)
-    with tqdm(total=len(utterances), initial=len(utterances) - left, unit=" films", disable=None) as bar:
-        for job, result in run_jobs(write_job, jobs, workers, PATIENCE):
+    with (
+        tqdm(total=len(utterances), initial=len(utterances) - left, unit=" films", disable=None) as bar,
+        closing(run_jobs(write_job, jobs, workers, PATIENCE)) as results,
+    ):
+        for job, result in results:
             if isinstance(result, Died):
                 raise DataError(f"{job.utterances[0].source.video}: {result.reason}")
             bar.update(len(job.utterances))
@@ -268,19 +278,16 @@ FORMATS: dict[str, Callable[[Dataset, Path, Path | None, int], dict[str, Any]]] 
 # ---- all of them
 
 
-def _begin(out: Path, plan: dict[str, str]) -> None:
-    """Write export.json, or hold this plan against the one that is there."""
+def _check_folder(out: Path, plan: dict[str, str]) -> None:
+    """Raises DataError where the folder holds something else than this export."""
     path = out / PLAN
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != plan:
             there = f"{found['to']} of {found['corpus']} (content {found['content'][:12]})"
             raise DataError(f"{path}: this folder holds an export to {there}; give another --out")
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(there.name not in (LOCK, f"{PLAN}.tmp") for there in out.iterdir()):
         raise DataError(f"{out}: not empty and no export of this program; give another --out")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(plan, indent=1) + "\n")
 
 
 def _samples(dataset: Dataset, part: str) -> Iterator[Sample]:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -31,7 +31,7 @@ def run_jobs(
     workers: int,
     timeout: float,
     prepare: Callable[[], object] | None = None,
-) -> Iterator[tuple[Job, Any | Died]]:
+) -> Generator[tuple[Job, Any | Died], None, None]:
     """Run `work(job)` for each job in `workers` fresh processes, at most `timeout` seconds each; results as they come.
 
     `work`, and `prepare`, which each worker calls once and off the clock, must be functions of a module. What `work`

@@ -138,17 +138,29 @@ def gather(slices: Sequence[tuple[Path, int, int]]) -> pa.Table:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file whole or not at all; a link, a device or a pipe is written into as it is."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    commit_file(temporary, path)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        temporary = path
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        if temporary != path:
+            commit_file(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # that is the name the user gave
+        raise
 
 
 def commit_file(temporary: Path, path: Path) -> None:
     """Put a finished file under its name so that it survives a crash of the machine."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes on the disk when this returns."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sha256_of(path: Path) -> str:

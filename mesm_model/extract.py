@@ -21,9 +21,10 @@ from tqdm import tqdm
 from mesm_data import shards
 from mesm_data.clip import Clip, Recipe
 from mesm_data.errors import DataError
+from mesm_data.folders import LOCK, alone
 from mesm_data.shards import Dataset
 from mesm_data.utterance import Source, Utterance
-from mesm_model import run_folder, word_vectors
+from mesm_model import word_vectors
 from mesm_model.descriptors import BBE34, FACE35, FaceFit, FaceMoments, bbe34, face35
 from mesm_model.feature_tables import Table, read_disvoice, read_openface, read_opensmile, read_pickled
 from mesm_model.features import INDEX, MODALITIES, PLAN, attached, place, read_light, read_rows, write_rows
@@ -85,7 +86,7 @@ def make_features(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted], qui
     """
     _begun(out)
     out.mkdir(parents=True, exist_ok=True)
-    with run_folder.alone(out, "makes features"):
+    with alone(out, "makes features"):
         _begin(dataset, out, wanted)
         if not (out / INDEX).is_file():
             _finish(dataset, out, {m: _make_set(dataset, out, m, wanted[m], quiet) for m in MODALITIES})
@@ -134,7 +135,7 @@ def _begun(out: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError:
         found = {}
-    others = out.is_dir() and any(other.name not in ("lock", f"{PLAN}.tmp") for other in out.iterdir())
+    others = out.is_dir() and any(other.name not in (LOCK, f"{PLAN}.tmp") for other in out.iterdir())
     if others and (found is None or set(found) != {"content", "sets"}):
         raise DataError(f"{out}: not empty and no features of this program; give another --out")
     return found
@@ -149,7 +150,9 @@ def _begin(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted]) -> None:
     if found is not None:
         other = found["content"] != plan["content"]
         changed = [out / place(m, one["name"]) for m, one in found["sets"].items() if other or one != sets[m]]
-        if any(any(folder.glob("*.parquet")) for folder in changed):
+        made = {m: one for m, one in found["sets"].items() if any((out / place(m, one["name"])).glob("*.parquet"))}
+        if any(out / place(m, one["name"]) in changed for m, one in made.items()):
+            found["sets"], plan["sets"] = made, {m: sets[m] for m in made}
             raise DataError(f"{out / PLAN}: {_difference(found, plan, dataset)}; give another --out, or delete {out}")
         for folder in changed:
             shutil.rmtree(folder, ignore_errors=True)

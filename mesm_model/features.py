@@ -61,6 +61,14 @@ def attach(dataset: Dataset, folder: Path) -> Dataset:
             f"{folder}: features of another dataset (content {about['content'][:12]}, {dataset.folder} has "
             f"{dataset.index['content'][:12]}); run `mesm features {dataset.folder} --out FOLDER`"
         )
+    lacking = sorted(
+        {Path(shard["name"]).name for shard in dataset.index["shards"]} - {Path(f).name for f in about["files"]}
+    )
+    if lacking:  # the same utterances, built with another --shard-mb
+        raise DataError(
+            f"{folder}: features of other shards, there are none for {lacking[0]}; run "
+            f"`mesm features {dataset.folder} --out FOLDER`"
+        )
     return replace(dataset, index=dataset.index | {"features": about | {"folder": str(folder)}})
 
 

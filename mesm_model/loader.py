@@ -126,17 +126,19 @@ def arrow_file(dataset: shards.Dataset, name: str, cache: Path) -> Path:
     path = cache / f"{name}-{dataset.index['content'][:16]}.arrow"
     if path.is_file():
         return path
-    for shard in dataset.shard_paths(name):
-        _check(shard, dataset)
     temporary = path.with_name(path.name + ".tmp")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with path.with_name(path.name + ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes that begin together one copies, the others wait
             if not path.is_file():
+                checked = {shard: _check(shard, dataset) for shard in dataset.shard_paths(name)}
                 with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, _schema()) as writer:
                     for table in dataset.tables(name, COLUMNS):
                         writer.write_table(table)
+                if changed := [shard for shard, state in checked.items() if _state(shard) != state]:
+                    temporary.unlink()
+                    raise ShardError(f"{changed[0]}: changed while it was copied; give the command again")
                 shards.commit_file(temporary, path)
     except OSError as error:
         if temporary.is_file():  # a full disk should not stay full
@@ -180,7 +182,7 @@ def read(part: Part, batches: Sequence[Sequence[int]], workers: int = 0, pin: bo
         collate_fn=collate,
         num_workers=workers if batches else 0,
         pin_memory=pin,
-        multiprocessing_context="spawn" if workers else None,  # a fork would inherit threads and a GPU
+        multiprocessing_context="spawn" if workers and batches else None,  # a fork would inherit threads and a GPU
     )
 
 
@@ -205,10 +207,18 @@ def _schema() -> pa.Schema:
     return pa.schema([shards.SCHEMA.field(name) for name in COLUMNS])
 
 
-def _check(shard: Path, dataset: shards.Dataset) -> None:
+def _check(shard: Path, dataset: shards.Dataset) -> tuple[int, ...]:
+    """The state of a shard that is the one of the index. Raises ShardError for another one."""
     expected = dataset.index["files"][shard.relative_to(dataset.folder).as_posix()]["sha256"]
     if not shard.is_file():
         raise ShardError(f"{shard}: not found, though index.json names it; build the dataset again")
-    found = shards.sha256_of(shard)
+    state, found = _state(shard), shards.sha256_of(shard)
     if found != expected:
         raise ShardError(f"{shard}: sha256 {found}, expected {expected}: changed or cut short; build the dataset again")
+    return state
+
+
+def _state(shard: Path) -> tuple[int, ...]:
+    """What becomes another one when the file does."""
+    found = shard.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

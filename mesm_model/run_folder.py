@@ -11,7 +11,6 @@ runs/mesm/
     scores.json     the scores at the end; written last: the run is finished
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_data.errors import DataError
+from mesm_data.folders import LOCK, alone
 from mesm_data.shards import write_text
 from mesm_model.checkpoint import TEXT
 from mesm_model.ranks import Ranks
@@ -34,8 +34,7 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
     has no checkpoint yet gives way.
     """
     wanted = json.loads(json.dumps(wanted))
-    begun = read(out, "run.json") if (out / "run.json").is_file() else None
-    refusal = _refusal(out, begun, wanted)
+    refusal = _refusal(out, wanted)
     ranks.wait()  # nobody writes before everybody has looked
     if refusal:
         raise DataError(refusal)
@@ -45,37 +44,32 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
         return
     out.mkdir(parents=True, exist_ok=True)
     with alone(out, "trains"):
-        if begun != wanted:
+        if refusal := _refusal(out, wanted):  # of another run that began and ended meanwhile
+            raise DataError(refusal)
+        if _begun(out) != wanted:
             shutil.rmtree(out / TEXT, ignore_errors=True)
             write(out, "run.json", wanted)
         ranks.wait()
         yield
 
 
-def _refusal(out: Path, begun: Any, wanted: Any) -> str | None:
-    """Why the run that is `wanted` cannot be in this folder, whose run.json is `begun`; None where it can."""
-    if begun is None and out.is_dir() and any(path.name not in ("lock", "run.json.tmp") for path in out.iterdir()):
+def _begun(out: Path) -> Any:
+    """What run.json says; None where there is none."""
+    return read(out, "run.json") if (out / "run.json").is_file() else None
+
+
+def _refusal(out: Path, wanted: Any) -> str | None:
+    """Why the run that is `wanted` cannot be in this folder; None where it can."""
+    begun = _begun(out)
+    if begun is None and out.is_dir() and any(path.name not in (LOCK, "run.json.tmp") for path in out.iterdir()):
         return f"{out}: not empty and no run of this program (no run.json); give another --out"
-    if begun != wanted and (out / "last.pt").is_file():
+    if begun != wanted and any((out / name).is_file() for name in ("last.pt", "best.pt", "scores.json")):
         name, there, here = next(_differences(begun, wanted))
         return (
             f"{out / 'run.json'}: this folder holds a run with {name} {there}, now asked for with {here}; give another "
             f"--out, or delete {out} to start over"
         )
     return None
-
-
-@contextmanager
-def alone(out: Path, does: str) -> Iterator[None]:
-    """Hold the folder's lock, which goes when the process does. Raises DataError where another process has it."""
-    with (out / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"{out}: another process {does} in this folder; wait for it, or give another --out"
-            ) from None
-        yield
 
 
 def is_finished(out: Path) -> bool:
@@ -96,8 +90,12 @@ def read(out: Path, name: str) -> Any:
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
-    """The lines of the log: {"step", "loss", "gradient"} or {"epoch", "loss", "valid": {...}, "best"}."""
-    return [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The lines of the log: {"step", "loss", "gradient"} or {"epoch", "loss", "valid": {...}, "best"}.
+
+    A last line that a killed process did not finish is left out.
+    """
+    lines = (out / "log.jsonl").read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
 def write(out: Path, name: str, content: dict[str, Any]) -> None:

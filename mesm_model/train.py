@@ -321,8 +321,9 @@ class Trainer:
     def _prepare_text(self) -> Path:
         """The folder of the text encoder; the first process makes it."""
         folder = self.out / TEXT
+        # every process opens the part: behind the first one's copying they wait without end, at a barrier for minutes
+        texts = open_part(self.dataset, "train", None, self.machine.cache).texts
         if self.ranks.first:
-            texts = open_part(self.dataset, "train", None, self.machine.cache).texts
             text.prepare(self.config.text_encoder, texts, folder, self.settings.max_tokens, self.settings.seed)
         self.ranks.wait()
         return folder

@@ -205,7 +205,7 @@ def _full_films(tree: Tree, lines: dict[str, Line], votes: Votes, decide: Decide
     """Every clip with votes, in the film of its video. A film that is not there is named as it should be."""
     assert tree.transcripts
     folder = tree.films or tree.root / "Raw" / "Videos" / "Full" / "Combined"
-    films = {path.stem: path for path in folder.glob("*") if path.suffix.lower() in FILMS}
+    films = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in FILMS}
     for name, given in votes.items():
         if name in lines:
             video = lines[name].video

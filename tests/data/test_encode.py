@@ -132,6 +132,12 @@ def test_what_ffmpeg_complains_of_is_told_in_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setattr(encode, "_program", lambda: "false")
     with pytest.raises(DataError, match=r"cut\.mp4: could not be encoded \(ffmpeg says nothing\)"):
         write_films(tmp_path, [cut], [tmp_path / "cut.mp4"])
+    full = tmp_path / "full"  # takes every picture, and fails when it should end the file
+    full.write_text("#!/bin/sh\ncat > /dev/null\necho No space left on device >&2\nexit 1\n")
+    full.chmod(0o755)
+    monkeypatch.setattr(encode, "_program", lambda: str(full))
+    with pytest.raises(DataError, match=r"cut\.mp4: could not be encoded \(No space left on device\)"):
+        write_films(tmp_path, [cut], [tmp_path / "cut.mp4"])
     monkeypatch.undo()
     with pytest.raises(DataError, match=r"nowhere/cut\.mp4: could not be encoded \(.*No such file"):
         write_films(tmp_path, [cut], [tmp_path / "nowhere" / "cut.mp4"])

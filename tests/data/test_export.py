@@ -12,6 +12,7 @@ import pytest
 from mesm_data import export as export_module
 from mesm_data.errors import DataError
 from mesm_data.export import FORMATS, export
+from mesm_data.folders import alone
 from mesm_data.media import probe
 from mesm_data.shards import Row, open_dataset, sha256_of
 from mesm_data.utterance import Source, Vote
@@ -294,6 +295,9 @@ def test_another_export_or_other_files_in_the_folder_are_left_alone(dataset: Pat
         DataError, match=rf"holds an export to mmsa of iemocap \(content {content}\); give another --out"
     ):
         export(dataset, "hf", tmp_path / "out", holds_licence=True)
+    with alone(tmp_path / "out", "exports"), pytest.raises(DataError, match="another process exports in this folder"):
+        export(dataset, "mmsa", tmp_path / "out", holds_licence=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "export.json", "features.pkl"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     with pytest.raises(DataError, match=r"mine: not empty and no export of this program; give another --out"):

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from mesm_data import planted
 from mesm_data.errors import DataError
+from mesm_data.folders import alone
 from mesm_data.shards import Dataset, open_dataset
-from mesm_model import extract, features, run_folder
+from mesm_model import extract, features
 from mesm_model.cli import main
 from mesm_model.extract import NEEDED, Wanted, make_features, makers, read_utterances, read_wanted
 from mesm_model.word_vectors import hashed, write_table
@@ -150,7 +151,7 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
 
 
 def test_two_processes_do_not_make_features_in_one_folder(few: Dataset, tmp_path: Path) -> None:
-    with run_folder.alone(tmp_path, "makes features"), pytest.raises(DataError, match="another process makes features"):
+    with alone(tmp_path, "makes features"), pytest.raises(DataError, match="another process makes features"):
         make_features(few, tmp_path, USUAL, quiet=True)
 
 

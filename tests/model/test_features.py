@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,14 @@ def test_features_of_another_dataset_are_refused(learnable: Dataset, own: Path) 
         DataError, match=r"own: features of another dataset \(content .{12}, .* has .{12}\); run `mesm feat"
     ):
         features.attach(learnable, own)
+
+
+def test_features_of_other_shards_are_refused(small: Dataset, own: Path) -> None:
+    other = [shard | {"name": shard["name"].replace("00001", "00002")} for shard in small.index["shards"]]
+    with pytest.raises(
+        DataError, match=r"own: features of other shards, there are none for test-00000-of-00002.parquet"
+    ):
+        features.attach(replace(small, index=small.index | {"shards": other}), own)
 
 
 def test_a_folder_that_is_not_finished_is_told(small: Dataset, own: Path, tmp_path: Path) -> None:

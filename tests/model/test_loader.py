@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -113,6 +115,24 @@ def test_two_processes_that_begin_together_both_get_the_copy(own: Dataset) -> No
     command = [sys.executable, "-c", code, str(own.folder)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
     assert [process.communicate(timeout=120)[0].strip() for process in processes] == ["48", "48"]
+
+
+def test_a_shard_that_changes_while_it_is_copied_leaves_no_copy(own: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Dataset.tables
+
+    def disturbed(self: Dataset, *of: object) -> Iterator[pa.Table]:
+        yield from tables(self, *of)
+        os.utime(own.folder / "shards" / "train-00000-of-00001.parquet")
+
+    monkeypatch.setattr(Dataset, "tables", disturbed)
+    with pytest.raises(ShardError, match="parquet: changed while it was copied; give the command again"):
+        open_part(own, "train", None)
+    assert [path.suffix for path in (own.folder / ".cache").iterdir()] == [".lock"]
+
+
+def test_nothing_to_read_is_no_batch_with_workers_too(small: Dataset) -> None:
+    part = open_part(small, "valid", None)
+    assert [list(read(part, [], workers)) for workers in (0, 1)] == [[], []]
 
 
 def test_worker_processes_give_the_same_batches(small: Dataset) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from mesm_data import planted
 from mesm_data.errors import DataError
+from mesm_data.folders import alone
 from mesm_data.shards import Dataset, open_dataset
 from mesm_model import checkpoint as checkpoints
 from mesm_model import metrics, run_folder
@@ -152,6 +153,35 @@ def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Pa
     assert run(small, tmp_path / "run")["epochs"] == 1
 
 
+@pytest.mark.parametrize("left", ["last.pt", "best.pt", "scores.json"])
+def test_a_run_gives_way_to_no_other_while_anything_of_it_is_left(left: str, small: Dataset, tmp_path: Path) -> None:
+    run(small, tmp_path / "run")
+    for name in {"last.pt", "best.pt", "scores.json"} - {left}:
+        (tmp_path / "run" / name).unlink()
+    with pytest.raises(DataError, match=r"holds a run with settings.seed 0, now asked for with 7"):
+        run(small, tmp_path / "run", replace(ONCE, seed=7))
+
+
+def test_a_run_that_ended_while_another_waited_is_not_gone_on_with(small: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    @dataclass(frozen=True)
+    class Behind(Ranks):
+        """One that is held up until another run has come and gone."""
+
+        def wait(self) -> None:
+            if not out.exists():
+                run(small, out, replace(ONCE, seed=7))
+
+    about = {"model": "fe2e", "config": {}, "settings": {"seed": 0}, "data": {}}
+    with (
+        pytest.raises(DataError, match="holds a run with"),
+        run_folder.begin(out, about, Behind(1, 0, torch.device("cpu"))),
+    ):
+        pass
+    assert run_folder.read(out, "run.json")["settings"]["seed"] == 7
+
+
 def test_what_the_first_process_writes_does_not_make_another_refuse_the_folder(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Behind(Ranks):
@@ -171,12 +201,12 @@ def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small
         DataError, match=r"mine: not empty and no run of this program \(no run.json\); give another --out"
     ):
         run(small, tmp_path / "mine")
-    at_work = processes.start(small.folder, tmp_path / "run")
-    while not (tmp_path / "run" / "log.jsonl").is_file():
-        assert at_work[0].is_alive()
-    with pytest.raises(DataError, match="another process trains in this folder; wait for it, or give another --out"):
-        run(small, tmp_path / "run", processes.SETTINGS, processes.CONFIG, "mesm")
-    at_work[0].kill()
+    (tmp_path / "run").mkdir()
+    with (
+        alone(tmp_path / "run", "trains"),
+        pytest.raises(DataError, match="another process trains in this folder; wait for it, or give another --out"),
+    ):
+        run(small, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
