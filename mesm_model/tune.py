@@ -24,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mesm_data.errors import DataError
+from mesm_data.folders import LOCK, alone
 from mesm_data.shards import Dataset, write_text
 from mesm_model import checkpoint as checkpoints
 from mesm_model import models, run_folder
@@ -63,14 +64,14 @@ def tune(
     What is chosen from is the SPACE beside the model's Config, without the settings named in `fixed`. Raises DataError
     where `out` holds another search, and for a model without anything to choose.
     """
-    space = {name: values for name, values in _space(choice.model).items() if name not in fixed}
+    space = space_of(choice.model, fixed)
     if not space:
         raise DataError(f"model {choice.model}: every setting that could be searched for is given; leave one out")
     if ranks.world > 1:
         raise DataError("a search runs in one process; start it without torchrun")
     data = without_test(suited(dataset, choice.model, choice.config))
     out.mkdir(parents=True, exist_ok=True)
-    with run_folder.alone(out, "searches"):
+    with alone(out, "searches"):
         _check_plan(out, choice, space, data)
         study = _open_study(out)
         _queue_interrupted(study)
@@ -79,6 +80,11 @@ def tune(
         found = _trials(study)
         write_text(out / "tune.csv", _to_csv(found, space))
     return found
+
+
+def space_of(model: str, fixed: Collection[str] = ()) -> dict[str, Between | OneOf]:
+    """What is searched for a model where the settings named in `fixed` are given."""
+    return {name: values for name, values in getattr(models.load(model), "SPACE", {}).items() if name not in fixed}
 
 
 def without_test(dataset: Dataset) -> Dataset:
@@ -120,29 +126,39 @@ def _try_one(
     values = {name: _suggest(trial, name, one) for name, one in space.items()}
     chosen = with_values(choice, **values)
     print(f"{folder}: {_told(values)}", end="", file=sys.stderr, flush=True)
-    epochs = _Epochs(trial, out / folder)
+    epochs = _Epochs(trial)
     try:
+        epochs.catch_up(out / folder)
         train(data, chosen.model, chosen.config, chosen.settings, out / folder, ranks, machine, epochs)
     except (optuna.TrialPruned, Diverged):
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, epochs.best)
-    print(f": F1 {100 * epochs.best:.1f} after {len(epochs.told)} epochs", file=sys.stderr, flush=True)
+    print(f": F1 {100 * epochs.best:.1f}, epochs {len(epochs.told)}", file=sys.stderr, flush=True)
 
 
 class _Epochs:
     """Passes on what each epoch scored, those before an interruption too, and stops a trial that is worse than most."""
 
-    def __init__(self, trial: optuna.Trial, folder: Path) -> None:
+    def __init__(self, trial: optuna.Trial) -> None:
         self.trial, self.best = trial, 0.0
         self.told: set[int] = set()
-        if (folder / "last.pt").is_file():
-            for line in run_folder.read_log(folder):
-                if "epoch" in line:
-                    self._tell(line["epoch"], line["valid"]["f1"] or 0.0)
 
     def __call__(self, epoch: int, f1: float) -> None:
         self._tell(epoch, f1)
+        self._stop_if_worse()
+
+    def catch_up(self, folder: Path) -> None:
+        """Tell what an interrupted process trained, and stop where it would have been stopped."""
+        if not (folder / "last.pt").is_file():
+            return
+        for line in run_folder.read_log(folder):
+            if "epoch" in line:
+                self._tell(line["epoch"], line["valid"]["f1"] or 0.0)
+        if self.told:
+            self._stop_if_worse()
+
+    def _stop_if_worse(self) -> None:
         if self.trial.should_prune():
             raise optuna.TrialPruned
 
@@ -163,7 +179,9 @@ def _suggest(trial: optuna.Trial, name: str, one: Between | OneOf) -> Any:
 
 
 def _open_study(out: Path) -> optuna.Study:
+    """Begin the study, or read it. The folder must be held: the lock of a killed process on the log is taken away."""
     _check_log(out / "study.log")
+    (out / "study.log.lock").unlink(missing_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(
         study_name="mesm",
@@ -194,7 +212,8 @@ def _queue_interrupted(study: optuna.Study) -> None:
     """Trials that a killed process left unfinished come first, with the same settings, in the same folders."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        # one that was killed before all its settings were suggested still has those it was queued with
+        study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params)
 
 
 def _trials(study: optuna.Study) -> list[Trial]:
@@ -210,10 +229,6 @@ def _trials(study: optuna.Study) -> list[Trial]:
     return sorted(found, key=lambda trial: (-trial.f1, trial.folder))
 
 
-def _space(model: str) -> Mapping[str, Between | OneOf]:
-    return getattr(models.load(model), "SPACE", {})
-
-
 def _check_plan(out: Path, choice: Choice, space: Mapping[str, Between | OneOf], data: Dataset) -> None:
     """Write plan.json, or hold it against what is there."""
     plan = {
@@ -224,7 +239,7 @@ def _check_plan(out: Path, choice: Choice, space: Mapping[str, Between | OneOf],
         "data": checkpoints.about(data),
     }
     path, wanted = out / "plan.json", json.loads(json.dumps(plan))
-    if all(other.name in ("lock", "plan.json.tmp") for other in out.iterdir()):
+    if all(other.name in (LOCK, "plan.json.tmp") for other in out.iterdir()):
         run_folder.write(out, path.name, plan)
     found = run_folder.read(out, path.name) if path.is_file() else {}
     if set(found) != set(wanted):

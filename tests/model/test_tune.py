@@ -8,12 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from click.testing import CliRunner
 
 from mesm_data.errors import DataError
+from mesm_data.folders import alone
 from mesm_data.shards import Dataset, open_dataset
-from mesm_model import features, models, run_folder, tune
+from mesm_model import features, models, tune
 from mesm_model.cli import main
 from mesm_model.loader import open_part
 from mesm_model.options import Choice, choose
@@ -119,6 +121,62 @@ def test_a_study_cut_short_loses_its_last_line_and_one_that_is_none_is_told(
         search(featured, out, 6)
 
 
+def test_the_lock_of_a_killed_search_on_its_study_is_taken_away(featured: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    search(featured, out, 1)
+    (out / "study.log.lock").symlink_to("out/study.log")  # killed while it wrote, with a relative --out
+    assert len(search(featured, out, 2)) == 2
+
+
+def test_settings_of_a_trial_killed_twice_are_not_drawn_again(
+    searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suggest, train = tune._suggest, tune.train
+    left = 10**9  # settings to suggest before the process is killed
+
+    def dying(*of: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return suggest(*of)
+
+    def die(*of: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "_suggest", dying)
+    monkeypatch.setattr(tune, "train", die)
+    for left in (10**9, 1, 2):  # noqa: B007  (dying reads it)
+        with pytest.raises(KeyboardInterrupt):
+            search(featured, tmp_path / "out", 1)
+    left = 10**9
+    monkeypatch.setattr(tune, "train", train)
+    assert search(featured, tmp_path / "out", 6) == searched[1]
+
+
+def test_a_trial_killed_when_it_was_to_be_stopped_is_stopped(
+    featured: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = choose(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
+    whole = search(featured, tmp_path / "whole", 7, choice)
+    stop = tune._Epochs._stop_if_worse
+
+    def die(self: tune._Epochs) -> None:
+        try:
+            stop(self)
+        except optuna.TrialPruned:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(tune._Epochs, "_stop_if_worse", die)
+    with pytest.raises(KeyboardInterrupt):
+        search(featured, tmp_path / "killed", 7, choice)
+    monkeypatch.setattr(tune._Epochs, "_stop_if_worse", stop)
+    log = max((tmp_path / "killed").glob("trial-*")) / "log.jsonl"
+    with log.open("ab") as file:
+        file.write(b'{"step": 1')  # and its last line is torn
+    assert search(featured, tmp_path / "killed", 7, choice) == whole
+
+
 def test_a_trial_that_is_worse_than_most_is_stopped_early(featured: Dataset, tmp_path: Path) -> None:
     choice = choose(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
     trials = search(featured, tmp_path / "pruned", 7, choice)
@@ -154,7 +212,7 @@ def test_another_search_in_the_folder_and_one_at_work_are_refused(
     for folder in (tmp_path, Path(featured.index["features"]["folder"])):  # which has a plan.json too
         with pytest.raises(DataError, match="not empty and no search of this program"):
             search(featured, folder, 1)
-    with run_folder.alone(out, "searches"), pytest.raises(DataError, match="another process searches in this folder"):
+    with alone(out, "searches"), pytest.raises(DataError, match="another process searches in this folder"):
         search(featured, out, 6)
     with pytest.raises(DataError, match="every setting that could be searched for is given; leave one out"):
         search(featured, tmp_path / "none", 1, fixed=list(models.load("lf-trans").SPACE))
