@@ -1,6 +1,5 @@
 """The command `mesm-data`: parse, call one function, print. Results go to stdout, progress to stderr."""
 
-import errno
 import json
 import re
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import click
 
 from mesm_data import corpora
+from mesm_data.commands import Commands, expect_suffix
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS, DataError
 
 CORPUS = click.Choice(corpora.names())
@@ -16,22 +16,6 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(file_okay=False, path_type=Path)
 PAGE = click.Path(dir_okay=False, path_type=Path)
-
-
-class Commands(click.Group):
-    """A group that tells every DataError, and every file that cannot be read or written, in one place; exits with 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DataError as error:
-            click.echo(f"mesm-data: {error}", err=True)
-        except OSError as error:
-            if error.filename is None and error.errno != errno.ENOSPC:
-                raise
-            full = "the disk is full; free some of it and run the same command again"
-            click.echo(f"mesm-data: {f'{error.filename}: {error.strerror}' if error.filename else full}", err=True)
-        ctx.exit(1)
 
 
 class Share(click.ParamType):
@@ -48,7 +32,12 @@ class Share(click.ParamType):
         return float(match[2]) / 100 if match[2] else float(match[1])
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "mesm-data",
+    cls=Commands,
+    goes_on={"build", "export"},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="mesm")
 def main() -> None:
     """Raw recordings of emotional speech in, verified Parquet shards out.
@@ -271,6 +260,7 @@ def show(dataset: Path, utterance: str, out: Path) -> None:
     """
     from mesm_data.report.sheet import utterance_sheet
 
+    expect_suffix(out, "--out", ".png")
     utterance_sheet(dataset, utterance, out)
     click.echo(str(out))
 
@@ -311,12 +301,13 @@ def synth_iemocap(out: Path, dialogues: int, full_text: bool, seed: int) -> None
     mesm-data synth iemocap --out raw/iemocap
     """
     from mesm_data import synth
+    from mesm_data.folders import new_folder
 
-    _expect_new(out)
-    if full_text:
-        synth.write_iemocap_text(out, seed=seed)
-    else:
-        synth.write_iemocap(out, dialogues=dialogues, seed=seed)
+    with new_folder(out) as folder:
+        if full_text:
+            synth.write_iemocap_text(folder, seed=seed)
+        else:
+            synth.write_iemocap(folder, dialogues=dialogues, seed=seed)
     click.echo(f"{out}: a raw tree; expected.json says what is in it")
 
 
@@ -332,9 +323,10 @@ def synth_mosei(out: Path, videos: int, seed: int) -> None:
     mesm-data synth mosei --out raw/mosei
     """
     from mesm_data import synth
+    from mesm_data.folders import new_folder
 
-    _expect_new(out)
-    synth.write_mosei(out, videos=videos, seed=seed)
+    with new_folder(out) as folder:
+        synth.write_mosei(folder, videos=videos, seed=seed)
     click.echo(f"{out}: a raw tree; expected.json says what is in it")
 
 
@@ -376,11 +368,6 @@ def _print_ceilings(out: Path, write: str, train: int | None, seed: int) -> None
     ceilings = getattr(planted, write)(out, planted.sizes(train or planted.TRAIN), seed)
     click.echo(planted.describe(ceilings))
     click.echo(f"Written to {out}; the same figures are in {out / 'ceilings.json'}")
-
-
-def _expect_new(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out}: not empty; give another --out")
 
 
 def _print_summary(out: Path, summary: Any) -> None:

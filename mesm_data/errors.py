@@ -1,5 +1,6 @@
 """What can go wrong: `DataError` stops a command, an `Issue` costs or doubts one utterance and is counted."""
 
+import errno
 from dataclasses import dataclass
 
 
@@ -21,6 +22,15 @@ class SplitError(DataError):
 
 class ShardError(DataError):
     """A shard or an index that is missing, cut short or changed."""
+
+
+def in_words(error: OSError) -> str | None:
+    """What the system says of a file that cannot be read or written; None for what is no matter of files."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return f"a file cannot be written ({error.strerror}); make room and give the same command again"
+    return None
 
 
 # Every kind of Issue, by what it means for the utterance.

@@ -28,7 +28,7 @@ import numpy as np
 
 from mesm_data import shards
 from mesm_data.clip import Clip, Recipe
-from mesm_data.errors import DataError
+from mesm_data.folders import new_folder
 from mesm_data.splits.split import Split
 from mesm_data.utterance import Source, Utterance, write_utterances
 
@@ -289,10 +289,25 @@ def write_samples(
     ceilings: Mapping[str, Ceiling],
     suggested: Mapping[str, Any] = SUGGESTED,
 ) -> None:
-    """Shards, notes and index as `mesm-data build` leaves them, and what is known of the signal."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: not empty; give another --out, or delete it")
-    (out / "shards").mkdir(parents=True)
+    """Shards, notes and index as `mesm-data build` leaves them, and what is known of the signal.
+
+    Raises DataError where `out` holds something.
+    """
+    with new_folder(out) as folder:
+        _write_samples(folder, corpus, emotions, parts, settings, sample, ceilings, suggested)
+
+
+def _write_samples(
+    out: Path,
+    corpus: str,
+    emotions: Sequence[str],
+    parts: Mapping[str, int],
+    settings: dict[str, Any],
+    sample: Callable[[np.random.Generator], Sample],
+    ceilings: Mapping[str, Ceiling],
+    suggested: Mapping[str, Any],
+) -> None:
+    (out / "shards").mkdir()
     recipe = Recipe()
     split = Split(
         f"made:{settings['seed']}",

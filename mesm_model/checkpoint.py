@@ -150,7 +150,8 @@ def _reason(error: Exception) -> str:
     """What went wrong, without torch's advice: it is to read the file in a way that may run code."""
     line = next(iter(str(error).strip().splitlines()), "").partition(". ")[0].rstrip(".")
     beyond_the_end = getattr(error, "errno", None) == errno.EINVAL
-    return line if " " in line and not beyond_the_end else "cut short, or another kind of file"
+    told = " " in line and not line.startswith("Weights only load failed")
+    return line if told and not beyond_the_end else "cut short, or another kind of file"
 
 
 @lru_cache

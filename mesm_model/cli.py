@@ -1,12 +1,13 @@
 """The command `mesm`: parse, call one function, print. Results go to stdout, progress to stderr."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mesm_data.commands import Commands, expect_suffix
 from mesm_data.errors import DataError
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -14,21 +15,6 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 RUN = click.Path(exists=True, path_type=Path)
 OUT = click.Path(file_okay=False, path_type=Path)
 PAGE = click.Path(dir_okay=False, path_type=Path)
-
-
-class Commands(click.Group):
-    """A group that tells every DataError, and every file that cannot be read or written, in one place; exits with 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DataError as error:
-            click.echo(f"mesm: {error}", err=True)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            click.echo(f"mesm: {error.filename}: {error.strerror}", err=True)
-        ctx.exit(1)
 
 
 class Names(click.ParamType):
@@ -95,7 +81,12 @@ machine = together(
 features_option = click.option("--features", type=FOLDER, help="Two-phase models: a folder of `mesm features`.")
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "mesm",
+    cls=Commands,
+    goes_on={"train", "sweep", "ablate", "features", "tune"},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="mesm")
 def main() -> None:
     """Train, evaluate and explain emotion models on the shards of mesm-data.
@@ -133,7 +124,7 @@ def train(dataset: Path, model: str, out: Path, seeds: int, assignments: tuple[s
     from mesm_model.run_folder import is_finished
     from mesm_model.train import train as train_model
 
-    opened = _with_features(open_dataset(dataset), options)
+    opened = _with_features(open_dataset(dataset), options, models=[model])
     on, how = _machine(options)
     choice = choose(opened, model, _lower(options), assignments)
     first = choice.settings.seed
@@ -194,6 +185,7 @@ def evaluate(run: Path, dataset: Path, part: str, as_json: bool, predictions: Pa
 @click.argument("dataset", type=FOLDER)
 @click.option("--model", default="mesm", show_default=True, help="A model with a nucleus.")
 @click.option("--top-p", type=Shares(), default="0.1:1.0:0.1", show_default=True, help="The values of p.")
+@click.option("--modalities", help="Letters of t (text), a (audio), v (vision). [default: tav]")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at each p.")
 @click.option("--out", type=OUT, required=True, help="Folder; runs that are finished are not trained again.")
 @click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, each on one core.")
@@ -213,7 +205,7 @@ def sweep(
 
     on, how = _machine(options)
     opened = open_dataset(dataset)
-    choice = choose(opened, model, options, assignments)
+    choice = choose(opened, model, _lower(options), assignments)
     _say_suggested(opened, choice.suggested)
     click.echo(many.to_text(many.sweep(opened, choice, top_p, seeds, out, on, how, at_once), opened))
     click.echo(f"Written to {out / 'sweep.csv'} and {out / 'sweep.svg'}")
@@ -243,7 +235,7 @@ def ablate(
     from mesm_model.options import choose
 
     on, how = _machine(options)
-    opened = _with_features(open_dataset(dataset), options)
+    opened = _with_features(open_dataset(dataset), options, models=names)
     choices = []
     for name in names:
         of_some = {"top_p": top_p, "text_encoder": options["text_encoder"]}
@@ -310,11 +302,13 @@ def models() -> None:
     from dataclasses import fields
 
     from mesm_model import models as all_models
+    from mesm_model.options import FROM_DATA
 
     for name in all_models.names():
         module = all_models.load(name)
         click.echo(f"{name:<10}{(module.__doc__ or '').strip().splitlines()[0]}")
-        click.echo(" " * 10 + ", ".join(f"{field.name}={field.default}" for field in fields(module.Config)))
+        own = [field for field in fields(module.Config) if field.name not in FROM_DATA]
+        click.echo(" " * 10 + ", ".join(f"{field.name}={field.default}" for field in own))
 
 
 @main.command()
@@ -404,11 +398,12 @@ def tune(dataset: Path, model: str, trials: int, out: Path, assignments: tuple[s
 
     on, how = _machine(options)
     features = options["features"]
-    opened = _with_features(open_dataset(dataset), options)
+    opened = _with_features(open_dataset(dataset), options, models=[model])
     choice = choose(opened, model, options, assignments)
-    _say_suggested(opened, choice.suggested)
     given = {name: value for name, value in options.items() if value is not None}
     fixed = {*given, *(assignment.partition("=")[0] for assignment in assignments)}
+    searched = set(search.space_of(model, fixed))
+    _say_suggested(opened, {name: value for name, value in choice.suggested.items() if name not in searched})
     with join(on) as ranks:
         found = search.tune(opened, choice, trials, out, ranks, replace(how, quiet=True), fixed)
     click.echo(search.to_text(found))
@@ -438,8 +433,7 @@ def robustness(run: Path, dataset: Path, part: str, out: Path | None, **options:
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, run)
     picture = out or (run if run.is_dir() else run.parent) / "robustness.svg"
-    if picture.suffix not in (".svg", ".png"):
-        raise click.BadParameter(f"{picture}: expected a name that ends with .svg or .png", param_hint="--out")
+    expect_suffix(picture, "--out", ".svg", ".png")
     with join(on) as ranks:
         rows, skipped = trying.robustness(run, opened, part, ranks, how.cache)
     for damage in skipped:
@@ -528,6 +522,8 @@ def attention(
         raise click.UsageError("give --out PICTURE, --video FILM or both")
     if video and len(ids or []) != 1:
         raise click.UsageError("--video shows one utterance; give one id with --ids")
+    expect_suffix(out, "--out", ".png")
+    expect_suffix(video, "--video", ".mp4")
     opened = open_dataset(dataset)
     with join(device) as ranks:
         model = load_model(run, ranks.device, top_p)
@@ -548,11 +544,18 @@ def _machine(options: dict[str, Any]) -> tuple[str, Any]:
     return options.pop("device"), Machine(workers=options.pop("workers"), cache=options.pop("cache"))
 
 
-def _with_features(dataset: Any, options: dict[str, Any], run: Path | None = None) -> Any:
-    """Takes --features out of the options and attaches them; without it those that `run` was scored with."""
-    from mesm_model.features import attach, features_of
+def _with_features(dataset: Any, options: dict[str, Any], run: Path | None = None, models: Collection[str] = ()) -> Any:
+    """Takes --features out of the options and attaches them; without it those that `run` was scored with.
 
-    folder = options.pop("features") or (features_of(run) if run else None)
+    Where it is given, one of `models` must take features.
+    """
+    from mesm_model.features import attach, features_of, is_two_phase
+    from mesm_model.models import load
+
+    folder = options.pop("features")
+    if folder and models and not any(is_two_phase(load(name).Config) for name in models):
+        raise DataError(f"{' and '.join(models)}: reads words, sound and faces, not features; leave --features out")
+    folder = folder or (features_of(run) if run else None)
     return attach(dataset, folder) if folder else dataset
 
 

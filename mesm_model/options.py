@@ -12,6 +12,8 @@ from mesm_model.features import sizes_for, suited
 from mesm_model.fixed import SIZES
 from mesm_model.train import Settings
 
+FROM_DATA = {"emotions", *SIZES.values()}  # settings that follow from the dataset and cannot be chosen
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -40,7 +42,10 @@ def choose(
     of_model, of_training = ({field.name for field in fields(kind)} for kind in (config_class, Settings))
     said = {name: value for name, value in given.items() if value is not None}
     assigned = {assignment.partition("=")[0]: assignment for assignment in assignments}
-    _check_names(model, {**said, **assigned}, of_model - {"emotions", *SIZES.values()} | of_training)
+    for assignment in assigned.values():
+        if "=" not in assignment:
+            raise DataError(f"setting {assignment!r}: found no =, expected NAME=VALUE, as {assignment}=64")
+    _check_names(model, {**said, **assigned}, of_model - FROM_DATA | of_training)
     own = getattr(module, "SUGGESTED", {}) | said
     suggested = {
         name: value

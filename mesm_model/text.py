@@ -6,9 +6,12 @@ Home of transformers and tokenizers.
 """
 
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from transformers import AlbertConfig, AlbertModel, AutoModel, AutoTokenizer, Pr
 from transformers.utils import logging
 
 from mesm_data.errors import DataError
+from mesm_data.shards import sync
 from mesm_model.batch import pad
 
 PAPER = "albert-base-v2"
@@ -41,9 +45,16 @@ def prepare(encoder: str, texts: Iterable[str], folder: Path, max_tokens: int = 
     model.config.origin = getattr(model.config, "origin", encoder)
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    with _quiet():
-        tokenizer.save_pretrained(unfinished)
-        model.save_pretrained(unfinished)
+    try:
+        with _quiet():
+            tokenizer.save_pretrained(unfinished)
+            model.save_pretrained(unfinished)
+    except SafetensorError as error:  # what it says of a full disk is no OSError
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise DataError(f"{folder}: cannot be written ({error}); make room and give the same command again") from None
+    for path in unfinished.rglob("*"):
+        if path.is_file():
+            sync(path)
     unfinished.rename(folder)
 
 
@@ -127,28 +138,43 @@ def _model(encoder: str) -> PreTrainedModel:
     """In float32, without the pooling layer, which would never get a gradient."""
     with _quiet(), _told(encoder):
         try:
-            return AutoModel.from_pretrained(encoder, add_pooling_layer=False).float()
+            return _load(AutoModel, encoder, add_pooling_layer=False).float()
         except TypeError as refused:  # a kind of model that has no such layer
             if "add_pooling_layer" not in str(refused):
                 raise
-            return AutoModel.from_pretrained(encoder).float()
+            return _load(AutoModel, encoder).float()
 
 
 def _tokenizer(encoder: str) -> Any:
     with _quiet(), _told(encoder):
-        return AutoTokenizer.from_pretrained(encoder)
+        return _load(AutoTokenizer, encoder)
+
+
+def _load(kind: Any, encoder: str, **more: Any) -> Any:
+    """What is on this disk, without asking anybody; only what is not, from the hub."""
+    try:
+        return kind.from_pretrained(encoder, local_files_only=True, **more)
+    except (OSError, ValueError):
+        if Path(encoder).is_dir():
+            raise
+        print(f"text encoder {encoder}: not in the local cache, asking the Hugging Face hub", file=sys.stderr)
+        return kind.from_pretrained(encoder, **more)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars, and no tables of the weights of a language model's head that nobody asked for."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub = getLogger("huggingface_hub")
+    of_hub = hub.level
     logging.set_verbosity_error()
+    hub.setLevel(ERROR)
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub.setLevel(of_hub)
         if bars:
             logging.enable_progress_bar()
 
@@ -164,7 +190,7 @@ def _told(encoder: str) -> Iterator[None]:
 
 def _way_out(encoder: str, failed: Exception) -> str:
     if Path(encoder).is_dir():
-        detail = str(failed).strip().splitlines()[0]
+        detail = shorten(" ".join(str(failed).split()), 160, placeholder=" ...")
         return (
             f"text encoder {encoder}: found no model that transformers can load ({detail}); "
             "expected a folder with config.json, model.safetensors and tokenizer.json"

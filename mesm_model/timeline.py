@@ -56,7 +56,10 @@ def to_text(result: Result) -> str:
         words = f"  {u.text}" if u.text else ""
         lines.append(f"{u.start:6.2f} - {u.end:6.2f}" + "".join(f"{cell:>12}" for cell in marked) + f"  {moved}{words}")
     thresholds = ", ".join(f"{e} {t:.2f}" for e, t in zip(model.emotions, model.thresholds, strict=True))
-    lines.append(f"* above the threshold chosen in training: {thresholds}. Behind: the modality that moved it most.")
+    lines.append(
+        f"* above the threshold chosen in training: {thresholds}. "
+        "Behind: the modality that moved most the emotion which is likeliest by its threshold."
+    )
     return "\n".join([*lines, *notes(result)])
 
 
@@ -83,10 +86,25 @@ def notes(result: Result) -> list[str]:
     return [*faces, *result.missing, *told]
 
 
+def _likeliest(model: Model, prediction: Prediction) -> int:
+    """The emotion that lies highest above its threshold, or least below it."""
+    return int((prediction.answer.probability - model.thresholds).argmax())
+
+
+def _moved_words(model: Model, one: Prediction) -> str:
+    """Which emotion moved_by is about, and what it is."""
+    emotion, letter = _likeliest(model, one), moved_by(model, one)
+    change = float(one.answer.probability[emotion] - one.without[letter][emotion])
+    name = model.emotions[emotion]
+    if abs(change) < 0.005:
+        return f"{name}: no modality alone moved it"
+    return f"{name} moved most by {MODALITIES[letter]}"
+
+
 def moved_by(model: Model, prediction: Prediction) -> str:
     """The modality without which the likeliest emotion (measured by its threshold) would change most."""
     answer = prediction.answer
-    emotion = int((answer.probability - model.thresholds).argmax())
+    emotion = _likeliest(model, prediction)
     return max(model.modalities, key=lambda m: abs(float(answer.probability[emotion] - prediction.without[m][emotion])))
 
 
@@ -176,7 +194,7 @@ def _card(model: Model, one: Prediction, pictured: bool) -> _Card:
     decided = one.answer.probability > model.thresholds
     return _Card(
         one,
-        MODALITIES[moved_by(model, one)],
+        _moved_words(model, one),
         [emotion for emotion, yes in zip(model.emotions, decided, strict=True) if yes],
         _pieces(model, one) if pictured else [],
         _attention(model, one),

@@ -8,6 +8,7 @@ import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,8 +69,13 @@ def look_for_each_emotion(dataset: Dataset, model: Model, part: str) -> list[Loo
     for e in range(len(dataset.emotions)):
         alone = [row["id"] for row in rows if sum(row["labels"]) == row["labels"][e] == 1][:CANDIDATES]
         seen = [Looked(u, clip, answer(model, clip, u.text)) for u, clip in _read(dataset, alone)]
-        chosen += [max(seen, key=lambda one, e=e: float(one.answer.probability[e]))] if seen else []  # type: ignore[misc]
+        chosen += [max(seen, key=partial(_sureness, e))] if seen else []
     return chosen
+
+
+def _sureness(emotion: int, one: Looked) -> tuple[bool, float]:
+    """Utterances with a face come before others."""
+    return bool(one.clip.face_found.any()), float(one.answer.probability[emotion])
 
 
 def draw(out: Path, looked: Sequence[Looked], model: Model) -> None:
@@ -210,7 +216,7 @@ def _draw_face(axes: Axes, one: Looked, face: int, layer: int, model: Model) -> 
     axes.imshow(picture)
     axes.set_xticks([])
     axes.set_yticks([])
-    _label(axes, "face", levels, face, layer, model)
+    _label(axes, "face" if one.clip.face_found[face] else "no face found", levels, face, layer, model)
 
 
 def _draw_chunk(axes: Axes, one: Looked, chunk: int, layer: int, model: Model) -> None:

@@ -14,7 +14,7 @@ PACKAGES = ("mesm_data", "mesm_model")
 # Library -> the files that may import it. Whoever needs it elsewhere calls these.
 HOMES = {
     "av": {"mesm_data/media.py", "mesm_data/synth/"},
-    "click": {"mesm_data/cli.py", "mesm_model/cli.py"},
+    "click": {"mesm_data/cli.py", "mesm_data/commands.py", "mesm_model/cli.py"},
     "facenet_pytorch": {"mesm_data/faces.py"},
     "faster_whisper": {"mesm_model/words.py"},
     "ffmpeg": {"mesm_data/encode.py"},

@@ -1,5 +1,6 @@
 """The command `mesm-data` itself: instant help, arguments that make sense, one clear line for those that do not."""
 
+import errno
 import resource
 import subprocess
 import sys
@@ -39,7 +40,39 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     dataset = write_made_up(tmp_path / "set", made_up_rows())
     result = CliRunner().invoke(main, ["verify-splits", str(dataset), "--diff", "/dev/full"])
     assert result.exit_code == 1
-    assert result.stderr == "mesm-data: the disk is full; free some of it and run the same command again\n"
+    assert result.stderr == (
+        "mesm-data: a file cannot be written (No space left on device); make room and give the same command again\n"
+    )
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "a file cannot be written (Disk quota exceeded); make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "out/x"), 1, "mesm-data: out/x: Permission denied"),
+        (KeyboardInterrupt(), 130, "mesm-data: interrupted; the same command goes on from here"),
+    ],
+)
+def test_what_stops_a_command_is_told_in_one_line(
+    raised: BaseException, code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*of: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("mesm_data.build.build", stop)
+    words = ["build", "iemocap", "--raw", tmp_path, "--out", tmp_path / "out"]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code
+    assert told in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_picture_is_not_written_under_the_name_of_another_kind(tmp_path: Path) -> None:
+    dataset = write_made_up(tmp_path / "set", made_up_rows(5))
+    result = CliRunner().invoke(main, ["show", str(dataset), "u0", "--out", str(tmp_path / "sheet.jpg")])
+    assert result.exit_code == 2
+    assert "sheet.jpg: expected a name that ends with .png" in result.stderr
 
 
 def test_a_made_up_mosei_has_as_many_videos_as_asked_for(tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ def test_models_lists_every_model_with_its_settings() -> None:
         (["--model", "mesmer"], "model 'mesmer': expected one of"),
         (["--model", "fe2e", "--top-p", "0.5"], "setting 'top_p': neither fe2e nor its training has it"),
         (["--model", "fe2e", "--set", "widht=3"], "setting 'widht': neither fe2e nor its training has it"),
+        (["--model", "fe2e", "--set", "width"], "setting 'width': found no =, expected NAME=VALUE, as width=64"),
+        (["--model", "fe2e", "--features", "."], "fe2e: reads words, sound and faces, not features; leave --features"),
         (["--model", "fe2e", "--set", "width=wide"], "setting 'width=wide': found 'wide', expected a whole number"),
         (["--model", "fe2e", "--set", "emotions=3"], "setting 'emotions': neither"),
         (["--model", "fe2e", "--modalities", "tx"], "setting modalities: found 'tx'"),

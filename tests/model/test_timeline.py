@@ -18,7 +18,7 @@ from mesm_data.shards import open_dataset
 from mesm_data.synth.stamp import read_frame_number
 from mesm_model import timeline
 from mesm_model.predict import Result, load_model, predict
-from mesm_model.timeline import moved_by, notes, to_json, to_text, write_page
+from mesm_model.timeline import _moved_words, moved_by, notes, to_json, to_text, write_page
 from mesm_model.words import Line
 from tests.browser import Page, needs_chromium, open_browser
 from tests.data.made_up import made_up_rows, write_made_up
@@ -81,6 +81,17 @@ def test_what_moved_a_decision_is_what_changes_the_likeliest_emotion_most(result
     far = np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.9], np.float32)  # moves all but the likeliest one
     near = np.array([0.8, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
     assert moved_by(result.model, replace(one, without={"t": far, "a": near, "v": far})) == "a"
+
+
+def test_the_page_names_the_emotion_that_was_moved_and_says_where_nothing_was(result: Result) -> None:
+    one = decided(result, [0.9, 0.1, 0.1, 0.1, 0.1, 0.1]).predictions[0]
+    moved = np.array([0.8, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
+    likeliest, same = result.model.emotions[0], one.answer.probability
+    found = [replace(one, without={"t": same, "a": other, "v": same}) for other in (moved, same)]
+    assert [_moved_words(result.model, one) for one in found] == [
+        f"{likeliest} moved most by audio",
+        f"{likeliest}: no modality alone moved it",
+    ]
 
 
 def test_the_table_marks_what_is_above_its_threshold(result: Result) -> None:

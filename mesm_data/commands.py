@@ -1,0 +1,41 @@
+"""What the commands of both programs share: they tell in one line what stopped them, and exit with 1."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mesm_data.errors import DataError, in_words
+
+
+class Commands(click.Group):
+    """A group that tells every DataError, and every file that cannot be read or written, in one place.
+
+    Ctrl-C exits with 130. `goes_on` are the commands that can then be given again to go on.
+    """
+
+    def __init__(self, *args: Any, goes_on: Collection[str] = (), **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.goes_on = goes_on
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DataError as error:
+            click.echo(f"{self.name}: {error}", err=True)
+        except OSError as error:
+            if (told := in_words(error)) is None:
+                raise
+            click.echo(f"{self.name}: {told}", err=True)
+        except KeyboardInterrupt:
+            way = "; the same command goes on from here" if ctx.invoked_subcommand in self.goes_on else ""
+            click.echo(f"\n{self.name}: interrupted{way}", err=True)
+            ctx.exit(130)
+        ctx.exit(1)
+
+
+def expect_suffix(path: Path | None, option: str, *suffixes: str) -> None:
+    """Raises click.BadParameter for a file, if one is asked for, whose name does not say what it will be."""
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise click.BadParameter(f"{path}: expected a name that ends with {' or '.join(suffixes)}", param_hint=option)
