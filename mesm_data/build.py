@@ -25,7 +25,7 @@ from tqdm import tqdm
 from mesm_data import corpora, shards
 from mesm_data.clip import Recipe
 from mesm_data.errors import PAPER_DROPS, DataError, Issue
-from mesm_data.folders import LOCK, alone
+from mesm_data.folders import alone, holds_others
 from mesm_data.pool import Died, run_jobs
 from mesm_data.splits.split import Split, make_split
 from mesm_data.utterance import Utterance, write_utterances
@@ -251,7 +251,7 @@ def _check_folder(out: Path, record: dict[str, Any]) -> None:
             raise DataError(
                 f"{path}: this folder holds a build {differs}; give another --out, or delete {out} to start over"
             )
-    elif out.is_dir() and any(there.name not in (LOCK, "build.json.tmp") for there in out.iterdir()):
+    elif holds_others(out, "build.json.tmp"):
         raise DataError(f"{out}: not empty and no build of this program (no build.json); give another --out")
 
 

@@ -28,7 +28,7 @@ def in_words(error: OSError) -> str | None:
     """What the system says of a file that cannot be read or written; None for what is no matter of files."""
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"a file cannot be written ({error.strerror}); make room and give the same command again"
     return None
 

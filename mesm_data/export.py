@@ -31,7 +31,7 @@ from tqdm import tqdm
 from mesm_data import corpora
 from mesm_data.encode import write_films
 from mesm_data.errors import DataError
-from mesm_data.folders import LOCK, alone
+from mesm_data.folders import alone, holds_others
 from mesm_data.mmsa import PARTS as MMSA_PARTS
 from mesm_data.mmsa import mmsa_part
 from mesm_data.pool import Died, run_jobs
@@ -286,7 +286,7 @@ def _check_folder(out: Path, plan: dict[str, str]) -> None:
         if found != plan:
             there = f"{found['to']} of {found['corpus']} (content {found['content'][:12]})"
             raise DataError(f"{path}: this folder holds an export to {there}; give another --out")
-    elif out.is_dir() and any(there.name not in (LOCK, f"{PLAN}.tmp") for there in out.iterdir()):
+    elif holds_others(out, f"{PLAN}.tmp"):
         raise DataError(f"{out}: not empty and no export of this program; give another --out")
 
 

@@ -33,6 +33,11 @@ def alone(folder: Path, does: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def holds_others(folder: Path, *own: str) -> bool:
+    """True where the folder holds anything but the lock and what is named."""
+    return folder.is_dir() and any(path.name not in (LOCK, *own) for path in folder.iterdir())
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder inside `out` to write into; what is in it moves up when all of it is written, an index.json last.

@@ -294,65 +294,52 @@ def write_samples(
     Raises DataError where `out` holds something.
     """
     with new_folder(out) as folder:
-        _write_samples(folder, corpus, emotions, parts, settings, sample, ceilings, suggested)
-
-
-def _write_samples(
-    out: Path,
-    corpus: str,
-    emotions: Sequence[str],
-    parts: Mapping[str, int],
-    settings: dict[str, Any],
-    sample: Callable[[np.random.Generator], Sample],
-    ceilings: Mapping[str, Ceiling],
-    suggested: Mapping[str, Any],
-) -> None:
-    (out / "shards").mkdir()
-    recipe = Recipe()
-    split = Split(
-        f"made:{settings['seed']}",
-        {part: tuple(f"{corpus}-{part}-{n:05d}" for n in range(size)) for part, size in parts.items()},
-    )
-    metadata = {
-        "schema_version": shards.SCHEMA_VERSION,
-        "corpus": corpus,
-        "emotions": list(emotions),
-        "recipe": asdict(recipe) | {"face_thresholds": list(recipe.face_thresholds)},
-        "recipe_digest": recipe.digest,
-        "reader": settings,
-        "raw": None,
-        "split": split.name,
-        "split_digest": split.digest,
-        "tools": {name: version(name) for name in ("mesm", "numpy", "pyarrow")},
-    }
-    listed: list[dict[str, Any]] = []
-    hashes, light, utterances, places = [], [], [], []
-    for name, rows, samples in _pieces(corpus, split, settings["seed"], sample):
-        table = shards.to_table(rows)
-        hashes += shards.content_hashes(table)
-        light += table.select(["id", "split", "labels"]).to_pylist()
-        shards.write_table(out / name, table, metadata | {"shard": name})
-        listed.append({"name": name, "split": rows[0].split, "rows": len(rows)})
-        utterances += [row.utterance for row in rows]
-        places += [{"id": row.utterance.id} | s.place for row, s in zip(rows, samples, strict=True) if s.place]
-    names = [shard["name"] for shard in listed] + ["issues.jsonl", "utterances.jsonl", "ceilings.json"]
-    shards.write_text(out / "issues.jsonl", "")
-    write_utterances(out / "utterances.jsonl", utterances)
-    shards.write_text(out / "ceilings.json", _json({name: c._asdict() for name, c in ceilings.items()}))
-    if places:
-        names.append("places.jsonl")
-        shards.write_text(out / "places.jsonl", "".join(json.dumps(place) + "\n" for place in places))
-    index = metadata | {
-        "suggested": dict(suggested),
-        "shards": listed,
-        "files": {n: {"bytes": (out / n).stat().st_size, "sha256": shards.sha256_of(out / n)} for n in names},
-        "content": shards.overall_hash(hashes),
-        "counts": shards.count_rows(light, emotions),
-        "issues": {},
-        "faces": 0,  # nobody looked for faces here
-        "faces_found": 0,
-    }
-    shards.write_text(out / "index.json", _json(index))
+        (folder / "shards").mkdir()
+        recipe = Recipe()
+        split = Split(
+            f"made:{settings['seed']}",
+            {part: tuple(f"{corpus}-{part}-{n:05d}" for n in range(size)) for part, size in parts.items()},
+        )
+        metadata = {
+            "schema_version": shards.SCHEMA_VERSION,
+            "corpus": corpus,
+            "emotions": list(emotions),
+            "recipe": asdict(recipe) | {"face_thresholds": list(recipe.face_thresholds)},
+            "recipe_digest": recipe.digest,
+            "reader": settings,
+            "raw": None,
+            "split": split.name,
+            "split_digest": split.digest,
+            "tools": {name: version(name) for name in ("mesm", "numpy", "pyarrow")},
+        }
+        listed: list[dict[str, Any]] = []
+        hashes, light, utterances, places = [], [], [], []
+        for name, rows, samples in _pieces(corpus, split, settings["seed"], sample):
+            table = shards.to_table(rows)
+            hashes += shards.content_hashes(table)
+            light += table.select(["id", "split", "labels"]).to_pylist()
+            shards.write_table(folder / name, table, metadata | {"shard": name})
+            listed.append({"name": name, "split": rows[0].split, "rows": len(rows)})
+            utterances += [row.utterance for row in rows]
+            places += [{"id": row.utterance.id} | s.place for row, s in zip(rows, samples, strict=True) if s.place]
+        names = [shard["name"] for shard in listed] + ["issues.jsonl", "utterances.jsonl", "ceilings.json"]
+        shards.write_text(folder / "issues.jsonl", "")
+        write_utterances(folder / "utterances.jsonl", utterances)
+        shards.write_text(folder / "ceilings.json", _json({name: c._asdict() for name, c in ceilings.items()}))
+        if places:
+            names.append("places.jsonl")
+            shards.write_text(folder / "places.jsonl", "".join(json.dumps(place) + "\n" for place in places))
+        index = metadata | {
+            "suggested": dict(suggested),
+            "shards": listed,
+            "files": {n: {"bytes": (folder / n).stat().st_size, "sha256": shards.sha256_of(folder / n)} for n in names},
+            "content": shards.overall_hash(hashes),
+            "counts": shards.count_rows(light, emotions),
+            "issues": {},
+            "faces": 0,  # nobody looked for faces here
+            "faces_found": 0,
+        }
+        shards.write_text(folder / "index.json", _json(index))
 
 
 def _pieces(

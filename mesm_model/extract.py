@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mesm_data import shards
 from mesm_data.clip import Clip, Recipe
 from mesm_data.errors import DataError
-from mesm_data.folders import LOCK, alone
+from mesm_data.folders import alone, holds_others
 from mesm_data.shards import Dataset
 from mesm_data.utterance import Source, Utterance
 from mesm_model import word_vectors
@@ -135,8 +135,7 @@ def _begun(out: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError:
         found = {}
-    others = out.is_dir() and any(other.name not in (LOCK, f"{PLAN}.tmp") for other in out.iterdir())
-    if others and (found is None or set(found) != {"content", "sets"}):
+    if holds_others(out, f"{PLAN}.tmp") and (found is None or set(found) != {"content", "sets"}):
         raise DataError(f"{out}: not empty and no features of this program; give another --out")
     return found
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mesm_data.errors import DataError
-from mesm_data.folders import LOCK, alone
+from mesm_data.folders import alone, holds_others
 from mesm_data.shards import write_text
 from mesm_model.checkpoint import TEXT
 from mesm_model.ranks import Ranks
@@ -61,7 +61,7 @@ def _begun(out: Path) -> Any:
 def _refusal(out: Path, wanted: Any) -> str | None:
     """Why the run that is `wanted` cannot be in this folder; None where it can."""
     begun = _begun(out)
-    if begun is None and out.is_dir() and any(path.name not in (LOCK, "run.json.tmp") for path in out.iterdir()):
+    if begun is None and holds_others(out, "run.json.tmp"):
         return f"{out}: not empty and no run of this program (no run.json); give another --out"
     if begun != wanted and any((out / name).is_file() for name in ("last.pt", "best.pt", "scores.json")):
         name, there, here = next(_differences(begun, wanted))

@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mesm_data.errors import DataError
-from mesm_data.folders import LOCK, alone
+from mesm_data.folders import alone, holds_others
 from mesm_data.shards import Dataset, write_text
 from mesm_model import checkpoint as checkpoints
 from mesm_model import models, run_folder
@@ -239,7 +239,7 @@ def _check_plan(out: Path, choice: Choice, space: Mapping[str, Between | OneOf],
         "data": checkpoints.about(data),
     }
     path, wanted = out / "plan.json", json.loads(json.dumps(plan))
-    if all(other.name in (LOCK, "plan.json.tmp") for other in out.iterdir()):
+    if not holds_others(out, "plan.json.tmp"):
         run_folder.write(out, path.name, plan)
     found = run_folder.read(out, path.name) if path.is_file() else {}
     if set(found) != set(wanted):
