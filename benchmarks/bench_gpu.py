@@ -37,7 +37,8 @@ from mesm_model.batch import Batch
 from mesm_model.layers import ConvBlock
 from mesm_model.models import fe2e, mesm
 from mesm_model.nucleus import select
-from mesm_model.sparse.conv import NormRelu, SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.front import NormRelu
 from mesm_model.sparse.sites import Sites, narrow
 
 DEVICE = "cuda"

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mesm_model.sparse.conv import triton_ready
+from mesm_model.sparse.left_out import Offered
 from mesm_model.sparse.sites import Sites, narrow
 
 GRADIENTS = {
-    "straight-through": "forward the hard mask; backward as if every kept row were weighted by its attention",
+    "straight-through": "forward the hard mask; backward as if every row, kept or not, were weighted by its attention",
     "none": "the hard mask only, so that the attention stays as it was drawn: the published code",
     "gate": "kept rows are weighted by their attention",
 }
@@ -61,23 +62,25 @@ class CrossModalAttention(nn.Module):
 
     def forward(self, x: Tensor, sites: Sites, query: Tensor, owner: Tensor) -> Tensor:
         """Attention [F, S] of rows `x` [n, C], 0 where no site is; `owner` [F]: each frame's row of `query` [B, Q]."""
-        keys = F.linear(x, self.keys.weight)  # [n, C]
         queries = self.queries(query) + self.keys.bias  # the bias is added here, where there are fewest rows
-        queries = queries.to(keys.dtype).index_select(0, owner)  # [F, C]
-        if sites.whole:
+        queries = queries.index_select(0, owner)  # [F, C]
+        if not sites.whole:
+            keys = F.linear(x, self.keys.weight)  # [n, C]
+            hidden = keys.add_(
+                queries.to(keys.dtype).index_select(0, sites.frame)
+            ).tanh_()  # in place: a pass less each
+            scores = sites.spread(self.scores(hidden).squeeze(-1), float("-inf"))  # [F, S]
+        else:
+            keys = F.linear(x.unflatten(0, (sites.frames, sites.height * sites.width)), self.keys.weight)  # [F, S, C]
+            queries = queries.to(keys.dtype)
             if triton_ready(keys):
                 from mesm_model.sparse import attention_kernels
 
-                places = sites.height * sites.width
-                scores = attention_kernels.scores(keys, queries, self.scores.weight[0], places)  # [F, S]
+                scores = attention_kernels.scores(keys.flatten(0, 1), queries, self.scores.weight[0], keys.shape[1])
             else:
-                keys = keys.unflatten(0, (sites.frames, sites.height * sites.width))
-                scores = self.scores(torch.tanh(keys + queries[:, None])).squeeze(-1)  # [F, S]
+                scores = self.scores(keys.add_(queries[:, None]).tanh_()).squeeze(-1)  # [F, S]
             if not sites.full:
                 scores = scores.masked_fill(~sites.mask.flatten(1), float("-inf"))
-        else:
-            hidden = torch.tanh(keys + queries.index_select(0, sites.frame))  # [n, C]
-            scores = sites.spread(self.scores(hidden).squeeze(-1), float("-inf"))  # [F, S]
         return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
@@ -106,7 +109,7 @@ def let_through(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, gradi
     """
     if gradient == "none":
         return narrow(x, offered, kept)
-    sites_of_frame = offered.mask.flatten(1).sum(1)
+    sites_of_frame = _sites_of_frame(offered)
     if offered.whole and triton_ready(x):
         from mesm_model.sparse import attention_kernels
 
@@ -116,3 +119,19 @@ def let_through(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, gradi
     if gradient == "straight-through":
         weight = 1 + (weight - weight.detach())  # the inner difference is exactly 0
     return x * weight.to(x.dtype)
+
+
+def in_front_of_mask(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, gradient: str) -> Offered | None:
+    """What the first convolution behind the mask shall teach the attention about the sites that were left out, if any.
+
+    With the gradient of the kept rows alone, attention hears only how much more of them would be good. Once what reads
+    them has settled, that is nothing on average: it takes as much as it needs from whatever there is.
+    """
+    if gradient != "straight-through" or kept is offered or not attention.requires_grad:
+        return None
+    return Offered(x.detach(), offered.collect(attention * _sites_of_frame(offered)[:, None]), offered)
+
+
+def _sites_of_frame(sites: Sites) -> Tensor:
+    """int64 [F]."""
+    return sites.mask.flatten(1).sum(1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mesm_model.batch import FRAMES, pad
-from mesm_model.sparse.conv import FirstConv2d, NormRelu
+from mesm_model.sparse.front import FirstConv2d, NormRelu
 
 # Mean and deviation of each input channel. Faces: the published figures for RGB of 0..255. Mels: fixed, so that a clip
 # is the same input in every dataset; natural log power of English speech measured -8.6 and 4.7 at 16 kHz, -6.8 and 6.0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_model import flops
-from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, lessened, let_through
+from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, in_front_of_mask, lessened, let_through
 from mesm_model.batch import FRAMES, Batch, owners
 from mesm_model.layers import FrameVectors, Front, Fusion, UtteranceTransformer
 from mesm_model.models import check, check_modalities
@@ -85,8 +85,9 @@ class SparseLevel(nn.Module):
         kept = select(sites, attention, top_p, self.backend)
         if trace is not None:
             trace.add(self.modality, self.level, attention, sites, kept)
-        x = let_through(x, attention, sites, kept, self.gradient)
-        return self.second.forward_pooled(self.first(x, kept), kept)
+        chosen = let_through(x, attention, sites, kept, self.gradient)
+        offered = in_front_of_mask(x, attention, sites, kept, self.gradient)
+        return self.second.forward_pooled(self.first(chosen, kept, offered), kept)
 
 
 class FrameBranch(nn.Module):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mesm_data.errors import DataError
-from mesm_model.sparse.sites import Sites, channels_last, links
+from mesm_model.sparse.left_out import Offered, learn_from_left_out
+from mesm_model.sparse.sites import Sites, blocks, links
 
 BACKENDS = ("auto", "dense", "rulebook", "triton")
 CENTRE = 4  # of the nine offsets, the one of a site itself
@@ -26,7 +27,7 @@ DENSE_ABOVE = ((300, 0.70), (100, 0.85), (0, 1.0))
 
 def submanifold_conv(x: Tensor, weight: Tensor, sites: Sites, backend: str = "auto") -> Tensor:
     """3x3 convolution of x [n, Cin] with `weight` [9, Cin, Cout] that reads and writes active sites only: [n, Cout]."""
-    x, weight = _autocast(x, weight)
+    x, weight = autocast(x, weight)
     way = choose(x, sites, backend)
     if way == "dense":
         return _dense(x, weight, sites)
@@ -126,17 +127,23 @@ class SparseMaxPool2d(nn.Module):
 
 
 class SubmanifoldBlock(nn.Module):
-    """Submanifold convolution, norm over active rows, ReLU: [n, Cin] -> [n, Cout]."""
+    """Submanifold convolution, norm over active rows, ReLU: [n, Cin] -> [n, Cout].
+
+    `offered` is what the rows were chosen from, if their mask is to learn from what it left out.
+    """
 
     def __init__(self, cin: int, cout: int, backend: str = "auto") -> None:
         super().__init__()
         self.conv = SubmanifoldConv2d(cin, cout, backend)
         self.norm = SparseBatchNorm(cout)
 
-    def forward(self, x: Tensor, sites: Sites) -> Tensor:
+    def forward(self, x: Tensor, sites: Sites, offered: Offered | None = None) -> Tensor:
         if choose(x, sites, self.conv.backend) == "triton":
-            return self._fused(x, sites, None)
-        return F.relu(self.norm(self.conv(x, sites), sites), inplace=True)
+            return self._fused(x, sites, None, offered)
+        y = self.conv(x, sites)
+        if offered is not None:
+            y = learn_from_left_out(y, self.conv.weight, offered, sites, choose(x, sites, self.conv.backend))
+        return F.relu(self.norm(y, sites), inplace=True)
 
     def forward_pooled(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
         """The same with a 2x2 max pool behind it, in one pass where there is a kernel for it."""
@@ -145,67 +152,14 @@ class SubmanifoldBlock(nn.Module):
             return self._fused(x, sites, children), pooled
         return SparseMaxPool2d()(self(x, sites), sites)
 
-    def _fused(self, x: Tensor, sites: Sites, children: Tensor | None) -> Tensor:
+    def _fused(self, x: Tensor, sites: Sites, children: Tensor | None, offered: Offered | None = None) -> Tensor:
         from mesm_model.sparse import kernels
 
-        x, weight = _autocast(x, self.conv.weight)
-        return kernels.conv_norm_relu(x, weight, self.norm, sites, children)
+        x, weight = autocast(x, self.conv.weight)
+        return kernels.conv_norm_relu(x, weight, self.norm, sites, children, offered)
 
 
-class FirstConv2d(nn.Conv2d):
-    """5x5 convolution without bias on raw frames [F, C, H, W] of any type, normalised by mean and deviation [C, 1, 1].
-
-    Fused where there is a kernel, as long as nobody asks for a gradient of the frames.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, channels: int, width: int, mean: Tensor, deviation: Tensor) -> None:
-        super().__init__(channels, width, 5, padding=2, bias=False)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("deviation", deviation, persistent=False)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        if not triton_ready(frames) or frames.requires_grad:
-            return super().forward(self.normalised(frames))
-        from mesm_model.sparse import front_kernels
-
-        _, weight = _autocast(frames[:0], self.weight)
-        rows = front_kernels.first_conv(frames, self.mean.flatten(), self.deviation.flatten(), weight)
-        number, _, height, width = frames.shape
-        return rows.view(number, height, width, len(weight)).permute(0, 3, 1, 2)
-
-    def normalised(self, frames: Tensor) -> Tensor:
-        """The frames as the convolution sees them, laid out channels last."""
-        return channels_last((frames - self.mean) / self.deviation)
-
-
-class NormRelu(nn.BatchNorm2d):
-    """Norm, ReLU and, if asked, 2x2 max pool of [N, C, H, W] behind a dense convolution; fused where there is a kernel.
-
-    Elsewhere the ReLU comes after the pool: the same values and gradients, on a quarter of them.
-    """
-
-    def __init__(self, channels: int, pool: bool = False) -> None:
-        super().__init__(channels)
-        self.pool = pool
-
-    def forward(self, y: Tensor) -> Tensor:
-        frames, channels, height, width = y.shape
-        if not triton_ready(y) or (self.pool and (height % 2 or width % 2)):
-            y = super().forward(y)
-            return F.relu(F.max_pool2d(y, 2) if self.pool else y, inplace=True)
-        from mesm_model.sparse import kernels
-
-        rows = y.permute(0, 2, 3, 1).reshape(-1, channels)
-        if self.pool:
-            height, width = height // 2, width // 2
-        z = kernels.norm_relu(rows, self, y.shape[3] if self.pool else 0)
-        return z.view(frames, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Both in the type that autocast asks of convolutions."""
     if not torch.is_autocast_enabled(x.device.type):
         return x, weight
@@ -230,31 +184,32 @@ def _dense(x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
 
 
 class _Rulebook(torch.autograd.Function):
-    """y[i] = sum over offsets k of x[neighbour k of i] W[k], as one gather, product and scatter per offset."""
+    """y[i] = sum over offsets k of x[neighbour k of i] W[k]: a gather, a product and a scatter per block and offset."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.sites = sites
         y = _sums(x @ weight[CENTRE])
-        for offset, (here, there) in enumerate(sites.rulebook):
-            if offset != CENTRE:
-                y.index_add_(0, here, _sums(x.index_select(0, there) @ weight[offset]))
+        for block, pairs in zip(blocks(y), sites.rulebook, strict=True):
+            for offset, here, there in pairs:
+                block.index_add_(0, here, _sums(x.index_select(0, there) @ weight[offset]))
         return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Being a neighbour is mutual: who reads row i from offset 8 - k has it at offset k."""
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
-        grad_x, grad_weight = _sums(grad @ weight[CENTRE].t()), torch.empty_like(weight)
-        torch.mm(x.t(), grad, out=grad_weight[CENTRE])
-        for offset, (here, there) in enumerate(ctx.sites.rulebook):
-            if offset != CENTRE:
-                grad_here = grad.index_select(0, here)
-                grad_x.index_add_(0, there, _sums(grad_here @ weight[offset].t()))
-                torch.mm(x.index_select(0, there).t(), grad_here, out=grad_weight[offset])
-        return grad_x.to(x.dtype), grad_weight, None
+        grad_x, grad_weight = _sums(grad @ weight[CENTRE].t()), _sums(torch.zeros_like(weight))
+        grad_weight[CENTRE] = x.t() @ grad
+        for block, rows, pairs in zip(blocks(grad_x), blocks(x), ctx.sites.rulebook, strict=True):
+            for offset, here, there in pairs:
+                grad_there = grad.index_select(0, there)
+                block.index_add_(0, here, _sums(grad_there @ weight[8 - offset].t()))
+                grad_weight[8 - offset] += rows.index_select(0, here).t() @ grad_there
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
 
 
 class _MaxPool(torch.autograd.Function):
@@ -269,7 +224,7 @@ class _MaxPool(torch.autograd.Function):
         tap = torch.zeros_like(y, dtype=torch.uint8)
         for child in range(1, 4):
             value = padded.index_select(0, rows[:, child])
-            tap.masked_fill_(value > y, child)
+            tap = torch.maximum(tap, (value > y).view(torch.uint8) * child)
             y = torch.maximum(y, value)
         ctx.save_for_backward(tap, links(children, n))
         return y.masked_fill_((children < 0).all(1, keepdim=True), 0)

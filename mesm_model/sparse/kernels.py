@@ -25,6 +25,7 @@ import triton.language as tl
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mesm_model.sparse.left_out import Offered, learn_from_left_out
 from mesm_model.sparse.sites import Sites, links
 
 UNUSED = tl.constexpr(512)  # the code of a row without a site: sorts behind the 9-bit codes
@@ -455,7 +456,7 @@ def select(sites: Sites, prob: Tensor, p: float, most: int, rounding: float) -> 
 def tables(sites: Sites) -> Tables:
     """The tables of `sites`, made on first use."""
     if "tables" not in sites.cache:
-        sites.cache["tables"] = _make_tables(sites)
+        sites.cache["tables"] = _make_tables(sites, sites)
     return sites.cache["tables"]
 
 
@@ -465,10 +466,16 @@ def convolve(x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
 
 
 def conv_norm_relu(
-    x: Tensor, weight: Tensor, norm: nn.modules.batchnorm._BatchNorm, sites: Sites, children: Tensor | None = None
-) -> Tensor:
-    """Convolution, norm over active rows, ReLU, [n, Cin] -> [n, Cout]; with `children` [m, 4] their max, [m, Cout]."""
+    x: Tensor, weight: Tensor, norm: nn.modules.batchnorm._BatchNorm, sites: Sites, children: Tensor | None = None,
+    offered: Offered | None = None,
+) -> Tensor:  # fmt: skip
+    """Convolution, norm over active rows, ReLU, [n, Cin] -> [n, Cout]; with `children` [m, 4] their max, [m, Cout].
+
+    `offered` is what the rows were chosen from, if their mask is to learn from what it left out.
+    """
     y, stats = Convolution.apply(x, weight, sites, norm.training)
+    if offered is not None:
+        y = learn_from_left_out(y, weight, offered, sites, "triton")
     figures = _batch_figures(stats, tables(sites).live_count, norm) if norm.training else _running_figures(norm)
     return NormRelu.apply(y, norm.weight, norm.bias, *figures, sites.live, children, 0)
 
@@ -477,6 +484,11 @@ def norm_relu(y: Tensor, norm: nn.modules.batchnorm._BatchNorm, pooled_width: in
     """Norm over all rows and ReLU of y [n, C]; with a width, even like the height, their max over 2x2, [n / 4, C]."""
     figures = _row_figures(y.detach(), norm) if norm.training else _running_figures(norm)
     return NormRelu.apply(y, norm.weight, norm.bias, *figures, None, None, pooled_width)
+
+
+def gradient_in(grad: Tensor, weight: Tensor, rows: Sites, kept: Sites) -> Tensor:
+    """What would be the gradient at `rows`, sites that `kept` lacks, if they had been read: [m, Cout] -> [n, Cin]."""
+    return _product(grad, weight, _make_tables(rows, kept), len(rows.index), True, False)[0]
 
 
 def tiling(cin: int, cout: int, element_size: int) -> Tiling:
@@ -489,14 +501,15 @@ def tiling(cin: int, cout: int, element_size: int) -> Tiling:
     return Tiling(columns, chunk, warps=4, stages=3)
 
 
-def _make_tables(sites: Sites) -> Tables:
+def _make_tables(sites: Sites, others: Sites) -> Tables:
+    """How the rows of `sites` read those of `others`, sites of the same grid."""
     n, device = sites.index.numel(), sites.index.device
     tiles = triton.cdiv(n, ROWS)
     padded = tiles * ROWS
     live = sites.index if sites.live is None else sites.live
     code = torch.empty(n, dtype=torch.int16, device=device)
     code_kernel[(triton.cdiv(n, 256),)](
-        sites.index, sites.slot, live, code, n, sites.height, sites.width, 256, sites.live is None
+        sites.index, others.slot, live, code, n, sites.height, sites.width, 256, sites.live is None
     )
     code, order = code.sort(stable=True)
     made = Tables(
@@ -511,8 +524,8 @@ def _make_tables(sites: Sites) -> Tables:
     )
     bits = torch.empty(tiles, dtype=torch.int32, device=device)
     tile_kernel[(tiles,)](
-        sites.index, sites.slot, code, order, made.row, made.neighbour, bits, made.count, made.offsets, made.live_count,
-        n, padded, sites.width, ROWS,
+        sites.index, others.slot, code, order, made.row, made.neighbour, bits, made.count, made.offsets,
+        made.live_count, n, padded, sites.width, ROWS,
     )  # fmt: skip
     offset_kernel[(9,)](bits, made.tile, made.tile_count, tiles, 1024)
     return made
@@ -549,10 +562,14 @@ def _running_figures(norm: Any) -> Figures:
 
 def _convolve(x: Tensor, weight: Tensor, sites: Sites, flip: bool, statistics: bool) -> tuple[Tensor, Tensor]:
     """Output rows and tile statistics; with `flip` the gradient of the input from that of the output, same weight."""
+    return _product(x, weight, tables(sites), x.shape[0], flip, statistics)
+
+
+def _product(x: Tensor, weight: Tensor, made: Tables, rows: int, flip: bool, statistics: bool) -> tuple[Tensor, Tensor]:
+    """So many output rows, walked as the tables say, and tile statistics."""
     x, weight = x.contiguous(), weight.contiguous()
-    made = tables(sites)
     cin, cout = x.shape[1], weight.shape[1 if flip else 2]
-    y = x.new_empty(x.shape[0], cout)
+    y = x.new_empty(rows, cout)
     stats = torch.empty(made.tiles if statistics else 0, 2, cout, dtype=_sum_type(x), device=x.device)
     shape = tiling(cin, cout, x.element_size())
     conv_kernel[(triton.cdiv(cout, shape.columns) * made.tiles,)](

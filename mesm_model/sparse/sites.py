@@ -16,6 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# Rows of a block of the rulebook: what its products read and write stays in a core's second cache. On the largest grids
+# a convolution's training step took .6 of the time that one pass over all rows takes.
+BLOCK = 2048
+
+# For each block of rows, for each of the eight offsets around a site: the rows of the block, counted from its first,
+# that have a neighbour there, and those neighbours.
+Rulebook = list[list[tuple[int, Tensor, Tensor]]]
+
 
 @dataclass(frozen=True, eq=False)
 class Sites:
@@ -44,6 +52,14 @@ class Sites:
         if self.live is not None:
             rows_mask = rows_mask & self.live
         return Sites(self.index[rows_mask], self.frames, self.height, self.width)
+
+    def without(self, other: "Sites") -> "Sites":
+        """The sites that are not among `other`; in the rows that they have here if either lies in a larger buffer."""
+        absent = other.slot.index_select(0, self.index) < 0
+        if self.live is None and other.live is None:
+            return Sites(self.index[absent], self.frames, self.height, self.width)
+        live = absent if self.live is None else absent & self.live
+        return Sites(self.index, self.frames, self.height, self.width, live, self.whole)
 
     def pool(self) -> tuple["Sites", Tensor]:
         """Sites of the grid of half the size, active where any of its 2x2 places was; their rows here, int64 [m, 4].
@@ -138,7 +154,11 @@ class Sites:
     @cached_property
     def neighbours(self) -> Tensor:
         """int64 [n, 9], the rows around each row, itself fifth: (dy, dx) from (-1, -1) row by row to (1, 1); or -1."""
-        padded = F.pad(self.slot.view(self.frames, self.height, self.width), (1, 1, 1, 1), value=-1)
+        return self.neighbours_in(self)
+
+    def neighbours_in(self, other: "Sites") -> Tensor:
+        """The same with the rows of `other`, sites of the same grid: int64 [n, 9]."""
+        padded = F.pad(other.slot.view(self.frames, self.height, self.width), (1, 1, 1, 1), value=-1)
         place = self.index - self.frame * (self.height * self.width)
         y = torch.div(place, max(1, self.width), rounding_mode="floor")
         wide = self.width + 2
@@ -148,22 +168,34 @@ class Sites:
         return table if self.live is None else table.masked_fill(~self.live[:, None], -1)
 
     @cached_property
-    def rulebook(self) -> list[tuple[Tensor, Tensor]]:
-        """For each of the nine offsets: the rows that have a neighbour there, and those neighbours, both int64.
-
-        Being a neighbour is mutual, so offset 8 - k is offset k with its two sides exchanged.
-        """
-        book: list[tuple[Tensor, Tensor]] = []
-        for offset in range(5):
-            neighbour = self.neighbours[:, offset]
-            rows = (neighbour >= 0).nonzero().flatten()
-            book.append((rows, neighbour[rows]))
-        return book + [(there, here) for here, there in book[3::-1]]
+    def rulebook(self) -> Rulebook:
+        """Who neighbours whom."""
+        return rulebook(self.neighbours)
 
     @property
     def _index_or_end(self) -> Tensor:
         """`index`, with unused rows sent to one place past the last."""
         return self.index if self.live is None else torch.where(self.live, self.index, self.places)
+
+
+def blocks(rows: Tensor) -> tuple[Tensor, ...]:
+    """`rows` [n, C] by the blocks of a rulebook."""
+    return rows.split(BLOCK)
+
+
+def rulebook(neighbours: Tensor) -> Rulebook:
+    """That of a table [n, 9] of neighbours. The fifth column, a site itself, is left out."""
+    book: Rulebook = [[] for _ in blocks(neighbours)]
+    for offset, column in enumerate(neighbours.unbind(1)):
+        if offset == 4:
+            continue
+        here = (column >= 0).nonzero().flatten()
+        there = column.index_select(0, here)
+        counts = torch.bincount(here // BLOCK, minlength=len(book)).tolist()
+        for pairs, mine, others in zip(book, (here % BLOCK).split(counts), there.split(counts), strict=True):
+            if len(mine):
+                pairs.append((offset, mine, others))
+    return book
 
 
 def narrow(features: Tensor, sites: Sites, kept: Sites) -> Tensor:

@@ -13,7 +13,6 @@ from torch import nn
 from mesm_data.errors import DataError
 from mesm_model.nucleus import select
 from mesm_model.sparse.conv import (
-    NormRelu,
     SparseBatchNorm,
     SparseMaxPool2d,
     SubmanifoldBlock,
@@ -227,20 +226,6 @@ def test_pooling_does_not_hide_a_value_that_is_not_a_number():
     x = torch.ones(4, 1)
     x[2] = float("nan")
     assert SparseMaxPool2d()(x, Sites.all(1, 2, 2))[0].isnan().all()
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("pooled", [True, False])
-def test_norm_relu_is_norm_then_relu_then_pool(pooled, training):
-    norm, relu, pool = nn.BatchNorm2d(3).double().train(training), nn.ReLU(), nn.MaxPool2d(2 if pooled else 1)
-    ours = NormRelu(3, pooled).double().train(training)
-    ours.load_state_dict(norm.state_dict())
-    y = draw(2, 3, 8, 6).requires_grad_()
-    found, expected = ours(y), pool(relu(norm(y)))
-    assert torch.equal(found, expected)
-    everything = (y, *ours.parameters()), (y, *norm.parameters())
-    assert_close(gradients(found, everything[0]), gradients(expected, everything[1]), 1e-14)
-    assert_close(ours.state_dict().values(), norm.state_dict().values(), 0)
 
 
 # ---- all of it together

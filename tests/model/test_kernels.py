@@ -16,7 +16,9 @@ from torch import nn
 from mesm_model.attention import GRADIENTS, CrossModalAttention, let_through
 from mesm_model.models import mesm
 from mesm_model.nucleus import nucleus_mask, select
-from mesm_model.sparse.conv import FirstConv2d, NormRelu, SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
+from mesm_model.sparse.front import FirstConv2d, NormRelu
+from mesm_model.sparse.left_out import Offered, learn_from_left_out
 from mesm_model.sparse.sites import Sites, narrow
 from tests.model.awkward import FORMS, masks, random_mask, spread_rows, with_unused_rows
 
@@ -418,6 +420,27 @@ def test_what_is_let_through_and_its_gradients_are_those_of_plain_torch(form, gr
     assert_close(*results, tolerance)
     if gradient == "straight-through":
         assert torch.equal(results[0][0], kept.to_dense(narrow(rows, sites, kept)))
+
+
+@on_a_device
+@offered_forms
+@pytest.mark.parametrize(("dtype", "tolerance"), [EXACT, *PRECISIONS], ids=str)
+def test_a_mask_hears_the_same_of_what_it_left_out_as_in_plain_torch(form, dtype, tolerance):
+    sites = offered_sites(form)
+    attention = (sites.mask.flatten(1) * draw(3, sites.height * sites.width, seed=3).exp()).float()
+    kept = select(sites, attention, 0.4, "triton")
+    rows = sites.from_dense(draw(3, 20, sites.height, sites.width))
+    results = []
+    for kind, way, to in ((dtype, "triton", kept), (torch.float64, "dense", Sites.from_mask(kept.mask))):
+        amount = sites.collect(attention).to(torch.promote_types(kind, torch.float32)).detach().requires_grad_()
+        y = to.from_dense(draw(3, 36, sites.height, sites.width, seed=4)).to(kind).requires_grad_()
+        weight = draw(9, 20, 36, seed=5).to(kind)
+        out = learn_from_left_out(y, weight, Offered(rows.to(kind), amount, sites), to, way)
+        (out * to.from_dense(draw(3, 36, sites.height, sites.width, seed=6)).to(kind)).sum().backward()
+        assert torch.equal(out, y)
+        results.append([to.to_dense(y.grad), amount.grad])
+    assert results[0][1].abs().sum() > 0
+    assert_close(*results, tolerance)
 
 
 @on_a_device

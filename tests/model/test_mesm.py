@@ -143,7 +143,9 @@ def test_a_frame_is_looked_at_as_if_it_were_alone_and_by_its_own_utterances_text
         assert torch.equal(level.pairs, torch.cat([own.pairs for own in seen]))
 
 
-def test_no_loop_runs_over_frames_or_utterances(encoder: str) -> None:
+def test_no_loop_runs_over_frames_or_utterances(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesm_model.sparse.sites.BLOCK", 1 << 30)  # the convolutions' blocks of rows are for the cache
+
     class Operations(TorchDispatchMode):
         count = 0
 

@@ -86,12 +86,44 @@ def test_neighbours_are_those_of_the_padded_mask(mask, form):
 
 @every_mask
 @every_form
-def test_the_rulebook_lists_every_pair_of_neighbours_once(mask, form):
+def test_the_rulebook_lists_every_pair_of_neighbours_once_block_by_block(mask, form, monkeypatch):
+    monkeypatch.setattr("mesm_model.sparse.sites.BLOCK", 7)
     sites = form(Sites.from_mask(mask))
-    for offset, (here, there) in enumerate(sites.rulebook):
-        pairs = {(a, b) for a, b in enumerate(sites.neighbours[:, offset].tolist()) if b >= 0}
-        assert set(zip(here.tolist(), there.tolist(), strict=True)) == pairs
-        assert len(here) == len(pairs)
+    found = [
+        (7 * block + row, offset, neighbour)
+        for block, pairs in enumerate(sites.rulebook)
+        for offset, here, there in pairs
+        for row, neighbour in zip(here.tolist(), there.tolist(), strict=True)
+    ]
+    table = sites.neighbours.tolist()
+    pairs = {(row, k, table[row][k]) for row in range(len(table)) for k in range(9) if k != 4 and table[row][k] >= 0}
+    assert set(found) == pairs
+    assert len(found) == len(pairs)
+    assert len(sites.rulebook) == max(1, -(-len(table) // 7))
+
+
+@every_mask
+@every_form
+def test_neighbours_in_other_sites_are_their_rows_around_mine(mask, form):
+    sites, others = form(Sites.from_mask(mask)), form(Sites.from_mask(mask.flip(0, 1, 2)))
+    around = F.pad(others.slot.view(mask.shape), (1, 1, 1, 1), value=-1)
+    height, width = mask.shape[1:]
+    shifted = [around[:, dy : dy + height, dx : dx + width].flatten() for dy in range(3) for dx in range(3)]
+    expected = torch.stack(shifted, 1)[sites.index]
+    if sites.live is not None:
+        expected[~sites.live] = -1
+    assert torch.equal(sites.neighbours_in(others), expected)
+
+
+@every_mask
+@every_form
+def test_without_leaves_the_sites_that_the_others_lack(mask, form):
+    sites, others = Sites.from_mask(mask), Sites.from_mask(mask & mask.flip(0, 1, 2))
+    for mine, theirs in ((form(sites), others), (sites, form(others)), (form(sites), form(others))):
+        left = mine.without(theirs)
+        assert torch.equal(left.mask, mask & ~mask.flip(0, 1, 2))
+        if left.live is not None:  # rows stay where they are
+            assert torch.equal(left.index, mine.index)
 
 
 @every_mask

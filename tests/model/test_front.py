@@ -1,0 +1,57 @@
+"""The dense layers in front against plain torch: outputs, gradients, running figures."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mesm_model.sparse.front import NormRelu
+
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 3, 8, 6), (1, 1, 2, 2), (3, 5, 7, 5), (2, 4, 2, 9)], ids=str)
+@pytest.mark.parametrize("gains", ["positive", "of both signs"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluating"])
+@pytest.mark.parametrize("pooled", [True, False], ids=["pooled", "not pooled"])
+def test_norm_relu_is_norm_then_relu_then_pool(pooled, training, gains, shape, layout):
+    channels = shape[1]
+    norm, relu, pool = nn.BatchNorm2d(channels).double(), nn.ReLU(), nn.MaxPool2d(2 if pooled else 1)
+    norm.weight.data = draw(channels, seed=1).abs() if gains == "positive" else draw(channels, seed=1) - 0.2
+    norm.bias.data = draw(channels, seed=2)
+    ours = NormRelu(channels, pooled).double()
+    ours.load_state_dict(norm.state_dict())
+    y = (3 * draw(*shape) + 2).contiguous(memory_format=layout).requires_grad_()
+    found, expected = ours.train(training)(y), pool(relu(norm.train(training)(y)))
+    weigh = draw(*expected.shape, seed=3)
+    torch.testing.assert_close(found, expected, atol=1e-13, rtol=0)
+    for one, other in zip(
+        torch.autograd.grad((found * weigh).sum(), (y, *ours.parameters())),
+        torch.autograd.grad((expected * weigh).sum(), (y, *norm.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    for one, other in zip(ours.state_dict().values(), norm.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
+
+
+def test_what_is_not_a_number_shows_behind_the_pool():
+    y = torch.ones(1, 1, 4, 4)
+    y[0, 0, 1, 1] = float("nan")
+    assert NormRelu(1, pool=True).train()(y).isnan().any()
+
+
+def test_without_frames_the_running_figures_stay_as_they_are():
+    norm = NormRelu(3, pool=True).train()
+    before = norm.running_mean.clone(), norm.running_var.clone()
+    y = torch.zeros(0, 3, 4, 4, requires_grad=True)
+    out = norm(y)
+    out.sum().backward()
+    assert out.shape == (0, 3, 2, 2)
+    assert y.grad is not None
+    assert torch.equal(norm.running_mean, before[0])
+    assert torch.equal(norm.running_var, before[1])

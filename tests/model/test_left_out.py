@@ -1,0 +1,96 @@
+"""What a mask learns from the sites that it left out: the derivative of the convolution with respect to the mask."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mesm_model.attention import lessened
+from mesm_model.models import mesm
+from mesm_model.nucleus import select
+from mesm_model.sparse.conv import submanifold_conv, to_conv2d
+from mesm_model.sparse.left_out import Offered, learn_from_left_out
+from mesm_model.sparse.sites import Sites
+from tests.model.awkward import FORMS, masks, random_mask
+
+MASKS = masks()
+CIN, COUT = 3, 5
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("way", ["dense", "rulebook"])
+def test_the_amount_of_a_row_left_out_gets_the_derivative_of_the_mask(way, form, mask, monkeypatch):
+    monkeypatch.setattr("mesm_model.sparse.sites.BLOCK", 7)
+    sites = Sites.from_mask(mask)
+    chosen = mask & random_mask(*mask.shape, 0.5, seed=1)
+    offered, kept = form(sites), form(Sites.from_mask(chosen))
+    grid, weight = draw(mask.shape[0], CIN, *mask.shape[1:]) * mask[:, None], draw(9, CIN, COUT, seed=2)
+    weigh = draw(mask.shape[0], COUT, *mask.shape[1:], seed=3)
+
+    y = submanifold_conv(kept.from_dense(grid), weight, kept, "rulebook").requires_grad_()
+    amount = torch.ones(len(offered.index), dtype=torch.float64, requires_grad=True)
+    x = offered.from_dense(grid)
+    out = learn_from_left_out(y, weight, Offered(x, amount, offered), kept, way)
+    (kept.to_dense(out) * weigh * chosen[:, None]).sum().backward()
+
+    soft = chosen.double().requires_grad_()
+    dense = F.conv2d(grid * soft[:, None], to_conv2d(weight), padding=1) * chosen[:, None]
+    (dense * weigh).sum().backward()
+    expected = offered.collect((soft.grad * (mask & ~chosen)).flatten(1))
+    assert torch.equal(out, y)
+    torch.testing.assert_close(y.grad, kept.from_dense(weigh))
+    torch.testing.assert_close(amount.grad, expected if offered.live is None else expected * offered.live)
+
+
+@pytest.mark.parametrize("backend", ["dense", "rulebook"])
+@pytest.mark.parametrize("offered", [1.0, 0.7], ids=["all sites", "some sites"])
+def test_a_level_learns_as_if_every_row_were_weighted(offered, backend):
+    """Forward a mask of zeros and ones, backward one of attention times the number of sites."""
+    torch.manual_seed(0)
+    level = mesm.SparseLevel("v", 1, 4, 6, mesm.Config(backend=backend)).double()
+    sites = Sites.from_mask(random_mask(4, 6, 8, offered))
+    owner, rows, asked = torch.tensor([0, 1, 1, 0]), draw(len(sites.index), 4), draw(2, 6, seed=1)
+    results = []
+    for ours in (True, False):
+        x, query = rows.clone().requires_grad_(), asked.clone().requires_grad_()
+        y = level(x, sites, query, owner, 0.5, None)[0] if ours else by_the_formula(level, x, sites, query, owner)
+        level.zero_grad()
+        (y * draw(*y.shape, seed=2)).sum().backward()
+        results.append([y, x.grad, query.grad, *(p.grad.clone() for p in level.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def by_the_formula(level: mesm.SparseLevel, x: Tensor, sites: Sites, query: Tensor, owner: Tensor) -> Tensor:
+    """A level at p = 0.5 that computes everywhere."""
+    attention = level.attention(lessened(x, 0.5), sites, lessened(query, 0.5), owner)
+    kept = select(sites, attention, 0.5, "dense")
+    hard = kept.mask.flatten(1).double()
+    soft = attention * sites.mask.flatten(1).sum(1, keepdim=True)
+    mask = sites.collect(hard + soft - soft.detach())[:, None]
+    held = sites.collect(hard)[:, None]
+    masked = x * held + x.detach() * (mask - held)  # what is masked hears nothing itself
+    y = kept.from_dense(F.conv2d(sites.to_dense(masked), to_conv2d(level.first.conv.weight), padding=1))
+    return level.second.forward_pooled(F.relu(level.first.norm(y, kept)), kept)[0]
+
+
+def test_a_mask_that_keeps_what_tells_nothing_hears_of_what_would():
+    """Of two places one tells the target and is left out; with the gradient of the kept rows alone nothing says so."""
+    sites = Sites.all(64, 1, 2)
+    target = draw(64).sign()
+    x = torch.stack([torch.ones(64, dtype=torch.float64), target], 1).flatten()[:, None]
+    kept = sites.keep(torch.tensor([True, False]).repeat(64))
+    weight = torch.ones(9, 1, 1, dtype=torch.float64)
+    y = submanifold_conv(kept.from_dense(sites.to_dense(x)), weight, kept, "rulebook").requires_grad_()
+    amount = torch.ones(128, dtype=torch.float64, requires_grad=True)
+    out = learn_from_left_out(y, weight, Offered(x, amount, sites), kept, "rulebook")
+    (out[:, 0] - 1 - target).square().mean().backward()
+    kept_gradient = (y.grad[:, 0] * x[::2, 0]).mean()
+    left_gradient = amount.grad.view(64, 2)[:, 1].mean()
+    assert left_gradient < 0  # more of it would lower the loss
+    assert left_gradient.abs() > 5 * kept_gradient.abs()
