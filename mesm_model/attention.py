@@ -15,7 +15,7 @@ from mesm_model.sparse.left_out import Offered
 from mesm_model.sparse.sites import Sites, narrow
 
 GRADIENTS = {
-    "straight-through": "forward the hard mask; backward as if every row, kept or not, were weighted by its attention",
+    "straight-through": "forward the hard mask; backward attention learns as if it weighted every row, kept or not",
     "none": "the hard mask only, so that the attention stays as it was drawn: the published code",
     "gate": "kept rows are weighted by their attention",
 }
@@ -66,9 +66,8 @@ class CrossModalAttention(nn.Module):
         queries = queries.index_select(0, owner)  # [F, C]
         if not sites.whole:
             keys = F.linear(x, self.keys.weight)  # [n, C]
-            hidden = keys.add_(
-                queries.to(keys.dtype).index_select(0, sites.frame)
-            ).tanh_()  # in place: a pass less each
+            queries = queries.to(keys.dtype).index_select(0, sites.frame)
+            hidden = keys.add_(queries).tanh_()  # in place, here and below: less memory to go through
             scores = sites.spread(self.scores(hidden).squeeze(-1), float("-inf"))  # [F, S]
         else:
             keys = F.linear(x.unflatten(0, (sites.frames, sites.height * sites.width)), self.keys.weight)  # [F, S, C]
@@ -109,13 +108,12 @@ def let_through(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, gradi
     """
     if gradient == "none":
         return narrow(x, offered, kept)
-    sites_of_frame = _sites_of_frame(offered)
     if offered.whole and triton_ready(x):
         from mesm_model.sparse import attention_kernels
 
-        return attention_kernels.let_through(x, attention, sites_of_frame, kept, gradient == "gate")
+        return attention_kernels.let_through(x, attention, offered.of_frame, kept, gradient == "gate")
     x = narrow(x, offered, kept)
-    weight = kept.collect(attention * sites_of_frame[:, None])[:, None]  # [m, 1]
+    weight = kept.collect(attention * offered.of_frame[:, None])[:, None]  # [m, 1]
     if gradient == "straight-through":
         weight = 1 + (weight - weight.detach())  # the inner difference is exactly 0
     return x * weight.to(x.dtype)
@@ -129,9 +127,4 @@ def in_front_of_mask(x: Tensor, attention: Tensor, offered: Sites, kept: Sites, 
     """
     if gradient != "straight-through" or kept is offered or not attention.requires_grad:
         return None
-    return Offered(x.detach(), offered.collect(attention * _sites_of_frame(offered)[:, None]), offered)
-
-
-def _sites_of_frame(sites: Sites) -> Tensor:
-    """int64 [F]."""
-    return sites.mask.flatten(1).sum(1)
+    return Offered(x.detach(), offered.collect(attention * offered.of_frame[:, None]), offered)

@@ -19,6 +19,7 @@ STAGES = ("low level", "attention", "convolution", "flatten", "recurrent", "tran
 # Figure 5 and Tables 3 and 4: GFLOPs at each p, and of FE2E.
 PAPER = {0.1: 2.93, 0.2: 3.23, 0.3: 3.58, 0.4: 3.94, 0.5: 4.34, 0.6: 4.71, 0.7: 5.18, 0.8: 5.66, 0.9: 6.47}
 PAPER_FE2E = 8.65
+PAPER_WIDTH = 64
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Count:
     top_p: float | None  # of a sparse model
     encoder: str | None = None  # the text encoder, in words
     dense: "Count | None" = None  # of a sparse model: the work of FE2E of the same sizes
+    width: int = PAPER_WIDTH  # channels of the first convolutions, where there are any
 
     def macs(self, modality: str = "tav", stages: Iterable[str] = STAGES, inside: bool = False) -> int:
         """The sum over these modalities and stages."""
@@ -68,7 +70,8 @@ def count(model: Any, batches: Iterable[Batch]) -> Count:
             totals[work.modality, work.stage] = (before[0] + work.macs, before[1] + work.inside)
     work = tuple(Work(*key, *macs) for key, macs in totals.items())
     encoder = getattr(getattr(model, "text", None), "description", None)
-    return Count(utterances, frames, work, getattr(model, "top_p", None), encoder)
+    width = getattr(model.config, "width", PAPER_WIDTH)
+    return Count(utterances, frames, work, getattr(model, "top_p", None), encoder, width=width)
 
 
 def table(counts: Mapping[str, Count]) -> str:
@@ -181,10 +184,10 @@ def _stages(name: str, counted: Count) -> str:
 
 
 def _figures(name: str, counted: Count) -> list[str]:
-    """What the paper may have counted, and its figure for this p."""
+    """What the paper may have counted, and its figure for this p, if the model is as wide."""
     faces, paper = counted.frames["v"], PAPER.get(round(counted.top_p, 2)) if counted.top_p else PAPER_FE2E
     nine = f"{2 * 9 * counted.macs('v', _TRUNK) / faces / 1e9:.2f}" if faces else "-"
-    return [name, nine, f"{paper:.2f}" if paper else "-"]
+    return [name, nine, f"{paper:.2f}" if paper and counted.width == PAPER_WIDTH else "-"]
 
 
 def _share(name: str, counted: Count, dense: Count) -> list[str]:

@@ -14,10 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from mesm_data.errors import DataError
 from mesm_model.sparse.left_out import Offered, learn_from_left_out
-from mesm_model.sparse.sites import Sites, blocks, links
+from mesm_model.sparse.sites import CENTRE, Sites, blocks, links
 
 BACKENDS = ("auto", "dense", "rulebook", "triton")
-CENTRE = 4  # of the nine offsets, the one of a site itself
 
 # On a CPU `auto` computes a level densely when more than this share of its places is active, by places a frame (at
 # least): training steps of a level broke even at .80, .92 and never on one processor (AMD Zen, AVX-512), at .60, .78
@@ -138,11 +137,14 @@ class SubmanifoldBlock(nn.Module):
         self.norm = SparseBatchNorm(cout)
 
     def forward(self, x: Tensor, sites: Sites, offered: Offered | None = None) -> Tensor:
-        if choose(x, sites, self.conv.backend) == "triton":
+        way = choose(x, sites, self.conv.backend)
+        if way == "triton":
             return self._fused(x, sites, None, offered)
         y = self.conv(x, sites)
         if offered is not None:
-            y = learn_from_left_out(y, self.conv.weight, offered, sites, choose(x, sites, self.conv.backend))
+            if self.conv.backend == "auto" and x.device.type == "cpu":
+                way = "rulebook"  # where most sites are kept few are left out
+            y = learn_from_left_out(y, self.conv.weight, offered, sites, way)
         return F.relu(self.norm(y, sites), inplace=True)
 
     def forward_pooled(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:

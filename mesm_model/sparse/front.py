@@ -70,8 +70,9 @@ class NormRelu(nn.BatchNorm2d):
 
     def _may_pool_first(self, y: Tensor) -> bool:
         """On a CPU, in training, where there is something to take the mean of and no gain turns the order round."""
-        ready = self.training and y.device.type == "cpu" and y.dtype == self.weight.dtype and y.numel() > 0
-        return ready and bool((self.weight > 0).all())
+        if torch.compiler.is_compiling() or not self.training or y.device.type != "cpu":
+            return False  # a compiled graph would break at the look at the gains
+        return y.dtype == self.weight.dtype and y.numel() > 0 and bool((self.weight > 0).all())
 
     def _pool_first(self, y: Tensor) -> Tensor:
         """Where every gain is positive the largest before the norm is the largest behind it."""

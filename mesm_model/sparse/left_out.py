@@ -50,12 +50,10 @@ class _LeftOut(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         amount, x, weight = ctx.saved_tensors
         left = ctx.offered.without(ctx.kept)
-        packed = left.live is None
-        rows = left.rows_in(ctx.offered)
-        x = x.to(grad.dtype)
-        products = WAYS[ctx.way](x.index_select(0, rows) if packed else x, grad, weight.to(grad.dtype), left, ctx.kept)
-        products = products.to(amount.dtype)
-        if packed:
+        rows = left.rows_in(ctx.offered) if left.live is None else None  # packed; else they lie as those offered do
+        x = (x if rows is None else x.index_select(0, rows)).to(grad.dtype)
+        products = WAYS[ctx.way](x, grad, weight.to(grad.dtype), left, ctx.kept).to(amount.dtype)
+        if rows is not None:
             products = torch.zeros_like(amount).index_copy_(0, rows, products)
         return grad, products, *(None,) * 5
 

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 # Rows of a block of the rulebook: what its products read and write stays in a core's second cache. On the largest grids
 # a convolution's training step took .6 of the time that one pass over all rows takes.
 BLOCK = 2048
+CENTRE = 4  # of the nine offsets, the one of a site itself
 
 # For each block of rows, for each of the eight offsets around a site: the rows of the block, counted from its first,
 # that have a neighbour there, and those neighbours.
@@ -136,6 +137,11 @@ class Sites:
         return torch.div(self.index, max(1, self.height * self.width), rounding_mode="floor")
 
     @cached_property
+    def of_frame(self) -> Tensor:
+        """int64 [N], how many sites each frame has."""
+        return self.mask.flatten(1).sum(1)
+
+    @cached_property
     def slot(self) -> Tensor:
         """int64 [N * S], the row that holds each place, or -1."""
         if "slot" in self.cache:
@@ -187,7 +193,7 @@ def rulebook(neighbours: Tensor) -> Rulebook:
     """That of a table [n, 9] of neighbours. The fifth column, a site itself, is left out."""
     book: Rulebook = [[] for _ in blocks(neighbours)]
     for offset, column in enumerate(neighbours.unbind(1)):
-        if offset == 4:
+        if offset == CENTRE:
             continue
         here = (column >= 0).nonzero().flatten()
         there = column.index_select(0, here)

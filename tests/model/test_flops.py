@@ -12,7 +12,7 @@ from mesm_model.attention import CrossModalAttention, Trace
 from mesm_model.batch import FRAMES
 from mesm_model.flops import Count, Work
 from mesm_model.sparse.sites import Sites
-from tests.model.narrow import batch, build
+from tests.model.narrow import NARROW, batch, build
 
 
 def test_a_face_and_a_chunk_cost_what_is_known() -> None:
@@ -107,6 +107,12 @@ def test_the_table_gives_shares_beside_the_papers() -> None:
     ]
     assert lines[figures + 5].split() == ["mesm", "0.500", "0.500", "0.500", "0.500", "0.60"]
     assert "8.65" in lines[-3]
+    narrow = flops.table({"fe2e": replace(counts["fe2e"], width=8)}).splitlines()
+    assert narrow[narrow.index("GFLOP  trunk of 9 faces  paper") + 1].split() == ["fe2e", "9.00", "-"]
+
+
+def test_a_count_knows_how_wide_the_model_is(encoder: str) -> None:
+    assert flops.count(build("fe2e", encoder), [batch((2, 1, 5))]).width == NARROW["width"]
 
 
 def test_the_paper_ratios_are_those_of_its_tables() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mesm_model.layers import Front
 from mesm_model.sparse.front import NormRelu
 
 LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
@@ -55,3 +56,15 @@ def test_without_frames_the_running_figures_stay_as_they_are():
     assert y.grad is not None
     assert torch.equal(norm.running_mean, before[0])
     assert torch.equal(norm.running_var, before[1])
+
+
+def test_compiled_it_is_one_graph_with_the_same_figures():
+    torch.manual_seed(0)
+    front = Front("v", 4).train()
+    frames = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8)
+    found, figures = [], []
+    for run in (front, torch.compile(front, backend="aot_eager", fullgraph=True)):
+        found.append(run(frames))
+        figures.append(front.layers[1].running_mean.clone())
+    torch.testing.assert_close(*found)
+    assert (figures[1] != figures[0]).all()  # the second pass counts as well

@@ -362,11 +362,11 @@ def test_utterances_without_frames_or_without_sound_are_trained_on_and_scored(tm
     assert all(line["gradient"] is not None for line in run_folder.read_log(tmp_path / "run") if "step" in line)
 
 
-# ---- learning, held against what can be learned: models of a sixteenth of the width, a minute on one core in all
+# ---- learning, held against what can be learned
 
 EVIDENCE = {"T": 1.0, "A": 1.0, "V": 1.0}
 LEARNABLE = {"train": 1500, "valid": 200, "test": 600}
-SMALL = ["width=4", "epochs=4", "lr=1.5e-3"]
+SMALL = ["width=4", "epochs=4", "lr=1.5e-3"]  # a sixteenth of the paper's width
 
 
 @pytest.fixture(scope="module")
@@ -377,30 +377,34 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def learn(dataset: Dataset, out: Path, name: str, *settings: str) -> dict[str, float]:
-    """Mean scores on test of a small model, with the settings that the dataset suggests."""
-    choice = choose(dataset, name, {}, [*SMALL, *settings])
+    """Mean scores on test of a model, with the settings that the dataset suggests and these."""
+    choice = choose(dataset, name, {}, list(settings))
     torch.set_num_threads(1)
     return run(dataset, out, choice.settings, choice.config, name)["parts"]["test"]["means"]
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "within"),
-    [
-        ("fe2e", ["modalities=t"], 0.05),
-        ("fe2e", ["modalities=a"], 0.05),
-        ("fe2e", ["modalities=v"], 0.05),
-        ("fe2e", ["modalities=tav"], 0.05),
-        ("mesm", ["modalities=tav", "top_p=0.5", "epochs=6"], 0.1),
-    ],
-    ids=["fe2e T", "fe2e A", "fe2e V", "fe2e TAV", "mesm p=0.5 TAV"],
-)
+@pytest.mark.parametrize("modalities", ["T", "A", "V"])
 def test_a_model_comes_close_to_the_best_reachable_accuracy(
-    name: str, settings: list[str], within: float, learnable: Dataset, tmp_path: Path
+    modalities: str, learnable: Dataset, tmp_path: Path
 ) -> None:
-    """One short run of a very narrow model each; docs/results.md has longer ones, with MESM 2 points below FE2E."""
-    found = learn(learnable, tmp_path / "run", name, *settings)
-    modalities = settings[0].partition("=")[2].upper()
-    best = planted.planted_ceiling([1.0 for m in modalities if m != "T"], 1.0 if "T" in modalities else 0.0)
+    """One short run of a very narrow FE2E each."""
+    found = learn(learnable, tmp_path / "run", "fe2e", f"modalities={modalities.lower()}", *SMALL)
+    is_close(found, planted.planted_ceiling([1.0] * (modalities != "T"), 1.0 * (modalities == "T")), within=0.05)
+
+
+def test_mesm_at_half_the_attention_stays_within_two_points_of_fe2e(tmp_path: Path) -> None:
+    """Both as the planted corpus suggests them. Of three seeds the gaps were 1.0, -0.1 and 0.7: docs/results.md."""
+    ceiling = planted.write_planted(tmp_path / "data")["TAV"]
+    dataset = open_dataset(tmp_path / "data")
+    dense = learn(dataset, tmp_path / "fe2e", "fe2e", "patience=2")
+    sparse = learn(dataset, tmp_path / "mesm", "mesm", "top_p=0.5")
+    is_close(dense, ceiling, within=0.04)
+    is_close(sparse, ceiling, within=0.05)
+    assert sparse["acc"] > dense["acc"] - 0.02
+    assert sparse["auc"] > dense["auc"] - 0.02
+
+
+def is_close(found: dict[str, float], best: planted.Ceiling, within: float) -> None:
     assert best.accuracy - within < found["acc"] < best.accuracy + 0.02
     assert best.auc is not None
     assert best.auc - within < found["auc"] < best.auc + 0.02
@@ -408,6 +412,6 @@ def test_a_model_comes_close_to_the_best_reachable_accuracy(
 
 def test_a_modality_that_carries_nothing_scores_as_chance(tmp_path: Path) -> None:
     planted.write_planted(tmp_path / "data", {"train": 300, "valid": 100, "test": 800}, evidence=EVIDENCE | {"V": 0.0})
-    found = learn(open_dataset(tmp_path / "data"), tmp_path / "run", "fe2e", "modalities=v", "epochs=2")
+    found = learn(open_dataset(tmp_path / "data"), tmp_path / "run", "fe2e", "modalities=v", *SMALL, "epochs=2")
     assert found["auc"] == pytest.approx(0.5, abs=0.04)
     assert found["acc"] == pytest.approx(0.5, abs=0.04)
