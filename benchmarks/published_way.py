@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mesm_model.batch import FRAMES, Batch
 from mesm_model.layers import NORMALISATION, FrameVectors, UtteranceTransformer
-from mesm_model.sparse.conv import CENTRE, SparseBatchNorm, SparseMaxPool2d
-from mesm_model.sparse.sites import Sites
+from mesm_model.sparse.conv import SparseBatchNorm, SparseMaxPool2d
+from mesm_model.sparse.sites import CENTRE, Sites
 from mesm_model.text import TextBranch
 
 Pairs = list[tuple[int, Tensor, Tensor]]  # offset, rows that have a neighbour there, those neighbours
