@@ -30,9 +30,10 @@ from facenet_pytorch import MTCNN as PublishedMTCNN
 from PIL import Image
 from scipy.io import wavfile
 
-from mesm_data import corpora, shards, synth
+from mesm_data import corpora, synth
 from mesm_data.build import PARTS, Job, Settings, build, make_plan, run_job
 from mesm_data.clip import Recipe
+from mesm_data.dataset import reader, schema
 from mesm_data.pool import run_jobs
 from mesm_data.utterance import Utterance
 
@@ -106,10 +107,10 @@ def reading(folder: Path, seconds: float, rounds: int) -> None:
     detector = PublishedMTCNN(image_size=48, margin=2, post_process=False)
 
     def ours() -> None:
-        for table in shards.open_dataset(out).tables():
+        for table in reader.open_dataset(out).tables():
             for row in range(table.num_rows):
-                shards.faces_of(table, row).sum()
-                shards.mels_of(table, row).sum()
+                schema.faces_of(table, row).sum()
+                schema.mels_of(table, row).sum()
 
     fast, slow = interleaved(rounds, ours, lambda: [load_item(item, detector) for item in items])
     print(f"shards / published loader, utterances a second: {slow / fast:.0f} (goal >= 200)")

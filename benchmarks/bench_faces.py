@@ -1,4 +1,4 @@
-"""Face detection: `mesm_data.faces.MTCNN` against facenet-pytorch's own `detect` on the same frames, as ratios.
+"""Face detection: `mesm_data.faces.mtcnn.MTCNN` against facenet-pytorch's own `detect` on the same frames, as ratios.
 
     python -m benchmarks.bench_faces [--rounds 7] [--frames 8] [FILM ...]
 
@@ -19,8 +19,11 @@ from facenet_pytorch.models.mtcnn import MTCNN as FacenetMTCNN
 from PIL import Image
 from skimage.data import astronaut
 
-from mesm_data.faces import MTCNN, smallest_face
-from mesm_data.media import DecodeLog, frames, probe
+from mesm_data.faces.crops import smallest_face
+from mesm_data.faces.mtcnn import MTCNN
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.probe import probe
+from mesm_data.media.video import frames
 
 GOAL = 1.75
 SIZES = {"224 x 224": (224, 224), "360 x 360": (360, 360), "360 x 480": (480, 360), "1280 x 720": (720, 1280)}

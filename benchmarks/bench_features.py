@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks.bench_train import CHUNKS, FACES, albert_base, medians, step, utterance
-from mesm_data import planted
-from mesm_data.shards import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.synth import planted, synthetic_dataset
 from mesm_model import models
 from mesm_model.batch import Batch, collate
-from mesm_model.extract import DEFAULTS, Wanted, make_features
-from mesm_model.features import attach
+from mesm_model.features.extract import DEFAULTS, Wanted, make_features
+from mesm_model.features.store import attach
 from mesm_model.loader import open_part, read
-from mesm_model.options import choose
+from mesm_model.runs.settings import choose
 
 SECONDS = CHUNKS * 0.4  # of an utterance
 BASELINES = ("lf-lstm", "lf-trans", "emoembs", "mult")
@@ -70,15 +70,15 @@ def speech(folder: Path, minutes: float) -> Dataset:
     """So much made-up speech, of as many words as IEMOCAP has in the time, two thirds of it to train on."""
     rng = np.random.default_rng(0)
 
-    def sample(_: np.random.Generator) -> planted.Sample:
-        labels = tuple(rng.integers(0, 2, len(planted.EMOTIONS)).tolist())
+    def sample(_: np.random.Generator) -> synthetic_dataset.Sample:
+        labels = tuple(rng.integers(0, 2, len(synthetic_dataset.EMOTIONS)).tolist())
         faces = rng.integers(0, 256, (FACES, 48, 48, 3), np.uint8)
         mels = rng.standard_normal((CHUNKS, 128, 32)).astype(np.float16)
-        return planted.Sample(labels, " ".join(rng.choice(planted.FILLERS, 12)), faces, mels)
+        return synthetic_dataset.Sample(labels, " ".join(rng.choice(planted.FILLERS, 12)), faces, mels)
 
     count = round(60 * minutes / SECONDS)
     sizes = {"train": count - 2 * (count // 6), "valid": count // 6, "test": count // 6}
-    planted.write_samples(folder, "speech", planted.EMOTIONS, sizes, {"seed": 0}, sample, {})
+    synthetic_dataset.write_samples(folder, "speech", synthetic_dataset.EMOTIONS, sizes, {"seed": 0}, sample, {})
     return open_dataset(folder)
 
 

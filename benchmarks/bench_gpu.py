@@ -27,18 +27,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the project's own sources,
 
 from benchmarks import plain_text
 
-sys.modules["mesm_model.text"] = plain_text  # with transformers or without, the whole models are the same
+sys.modules["mesm_model.models.common.text"] = plain_text  # with transformers or without, the whole models are the same
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.cnn import FRAMES_EACH, Fe2eCnn, MesmCnn, activations, block_products, front_products, inputs
 from mesm_model.batch import Batch
-from mesm_model.layers import ConvBlock
 from mesm_model.models import fe2e, mesm
-from mesm_model.nucleus import select
+from mesm_model.models.common.layers import ConvBlock
+from mesm_model.models.common.nucleus import select
 from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
-from mesm_model.sparse.front import NormRelu
+from mesm_model.sparse.dense_stem import NormRelu
 from mesm_model.sparse.sites import Sites, narrow
 
 DEVICE = "cuda"
@@ -451,21 +451,21 @@ def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: floa
     """Seconds of a convolution by tile shape, the one in use first."""
     from triton.runtime.errors import OutOfResources
 
-    from mesm_model.sparse import kernels
+    from mesm_model.sparse.kernels import conv
 
     kept, x = level_input(512, *grid, cin, 0.5, torch.bfloat16)
     weight = torch.randn(9, *((cout, cin) if flip else (cin, cout)), device=DEVICE).bfloat16()
-    chosen, times = kernels.tiling, {}
+    chosen, times = conv.tiling, {}
     for tiling in tilings(cin, cout, chosen(cin, cout, 2)):
         if times and time.monotonic() > end:
             break
-        kernels.tiling = lambda *_, tiling=tiling: tiling
+        conv.tiling = lambda *_, tiling=tiling: tiling
         try:
-            times[tiling] = graph_time(partial(kernels._convolve, x, weight, kept, flip, not flip), 9)
+            times[tiling] = graph_time(partial(conv._convolve, x, weight, kept, flip, not flip), 9)
         except (RuntimeError, OutOfResources) as failed:  # too large for the chip
             print(f"    {tiling}: {str(failed).splitlines()[0]}")
         finally:
-            kernels.tiling = chosen
+            conv.tiling = chosen
     return times
 
 

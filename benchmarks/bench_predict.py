@@ -17,13 +17,13 @@ import torch
 from benchmarks.bench_build import busy, dialogue, film  # first: it sets the number of threads
 from mesm_data.build import Job, run_job
 from mesm_data.clip import Clip
+from mesm_data.dataset.reader import Dataset
 from mesm_data.decode import make_clips
-from mesm_data.faces import MTCNN
-from mesm_data.shards import Dataset
+from mesm_data.faces.mtcnn import MTCNN
 from mesm_data.utterance import Source
-from mesm_model.predict import Model, answer, load_model, predict
-from mesm_model.timeline import write_page
-from mesm_model.words import Line
+from mesm_model.prediction.predict import Model, answer, load_model, predict
+from mesm_model.prediction.timeline import write_page
+from mesm_model.prediction.transcripts import Line
 from tests.model.untrained import write_run
 
 

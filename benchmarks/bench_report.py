@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from mesm_data.shards import Row
+from mesm_data.dataset.schema import Row
 from tests.data.made_up import write_made_up
 from tests.data.rows import made_up_row
 

@@ -29,8 +29,8 @@ from skimage.transform import resize
 from transformers import AlbertConfig, AlbertModel
 
 from benchmarks.published_way import Published
-from mesm_data import planted
-from mesm_data.shards import open_dataset
+from mesm_data.dataset.reader import open_dataset
+from mesm_data.synth import synthetic_dataset
 from mesm_model.batch import FACE, MEL, Batch, Example, collate
 from mesm_model.loader import open_part, plan_epoch, read
 from mesm_model.models import fe2e, mesm
@@ -141,14 +141,16 @@ def detection(detector: MTCNN, shape: Sequence[int], utterances: int) -> Callabl
 def loading(folder: Path, clock: Callable[[], float]) -> float:
     """Utterances a second that shards of utterances of the usual length deliver, in random order, in this process."""
     rng = np.random.default_rng(0)
-    labels = (1,) * len(planted.EMOTIONS)
+    labels = (1,) * len(synthetic_dataset.EMOTIONS)
 
-    def sample(_: np.random.Generator) -> planted.Sample:
+    def sample(_: np.random.Generator) -> synthetic_dataset.Sample:
         faces = rng.integers(0, 256, (FACES, 48, 48, 3), np.uint8)
         mels = rng.standard_normal((CHUNKS, 128, 32)).astype(np.float16)
-        return planted.Sample(labels, "so it is and nothing can be done about it now", faces, mels)
+        return synthetic_dataset.Sample(labels, "so it is and nothing can be done about it now", faces, mels)
 
-    planted.write_samples(folder, "random", planted.EMOTIONS, {"train": 1000}, {"seed": 0}, sample, {})
+    synthetic_dataset.write_samples(
+        folder, "random", synthetic_dataset.EMOTIONS, {"train": 1000}, {"seed": 0}, sample, {}
+    )
     part = open_part(open_dataset(folder), "train", None)
     plan = plan_epoch(part.megabytes, 8, np.inf, 1, 0, 0)
     batches = [batch for one in plan.steps for batch in one]

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_model.attention import Trace
 from mesm_model.batch import FRAMES
 from mesm_model.models import fe2e, mesm
+from mesm_model.models.common.attention import Trace
 from mesm_model.sparse.sites import Sites
 
 FRAMES_EACH = 9  # of an utterance: 4.5 seconds of faces

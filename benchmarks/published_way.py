@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mesm_model.batch import FRAMES, Batch
-from mesm_model.layers import NORMALISATION, FrameVectors, UtteranceTransformer
+from mesm_model.models.common.layers import NORMALISATION, FrameVectors, UtteranceTransformer
+from mesm_model.models.common.text import TextBranch
 from mesm_model.sparse.conv import SparseBatchNorm, SparseMaxPool2d
 from mesm_model.sparse.sites import CENTRE, Sites
-from mesm_model.text import TextBranch
 
 Pairs = list[tuple[int, Tensor, Tensor]]  # offset, rows that have a neighbour there, those neighbours
 

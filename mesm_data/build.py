@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mesm_data import corpora, shards
+from mesm_data import corpora, files
 from mesm_data.clip import Recipe
+from mesm_data.dataset import reader as reader_module
+from mesm_data.dataset import schema, writer
 from mesm_data.errors import PAPER_DROPS, DataError, Issue
-from mesm_data.folders import alone, holds_others
+from mesm_data.files import alone, holds_others
 from mesm_data.pool import Died, run_jobs
 from mesm_data.splits.split import Split, make_split
 from mesm_data.utterance import Utterance, write_utterances
@@ -130,7 +132,7 @@ def make_plan(corpus: str, raw: Path, out: Path, settings: Settings) -> Plan:
         for n, (_, group) in enumerate(sorted(recordings.items()))
     )
     record = {
-        "schema_version": shards.SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION,
         "corpus": corpus,
         "reader": dict(settings.reader),
         "raw": _raw_digest(raw, utterances),
@@ -153,13 +155,13 @@ def read_corpus(corpus: str, raw: Path, reader: Mapping[str, str]) -> tuple[list
 def run_job(job: Job) -> dict[str, Any]:
     """Decode one recording and write its parts; returns what the marker says. Runs in a worker."""
     outcomes = _decode(job)
-    rows: dict[str, list[shards.Row]] = {}
+    rows: dict[str, list[schema.Row]] = {}
     for part, outcome in zip(job.parts, outcomes, strict=True):
         if outcome.clip:
-            rows.setdefault(part, []).append(shards.Row(job.corpus, part, outcome.utterance, outcome.clip))
+            rows.setdefault(part, []).append(schema.Row(job.corpus, part, outcome.utterance, outcome.clip))
     folder = job.out / PARTS
     for part, members in rows.items():
-        shards.write_table(folder / f"{job.name}-{part}.parquet", shards.to_table(members), {})
+        writer.write_table(folder / f"{job.name}-{part}.parquet", schema.to_table(members), {})
     clips = [row.clip for members in rows.values() for row in members]
     marker = {
         "rows": {
@@ -170,7 +172,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "faces_found": sum(int(clip.face_found.sum()) for clip in clips),
         "failed": any(issue.kind == "job-failed" for outcome in outcomes for issue in outcome.issues),
     }
-    shards.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
+    files.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
     return marker
 
 
@@ -184,9 +186,9 @@ def finish(out: Path, plan: Plan, settings: Settings) -> None:
     listed, hashes, light = [], [], []
     for part in plan.split.parts:
         for name, table in _even_shards(out, plan, markers, part, int(settings.shard_mb * 1_000_000)):
-            hashes += shards.content_hashes(table)
+            hashes += schema.content_hashes(table)
             light += table.select(["id", "split", "labels"]).to_pylist()
-            shards.write_table(out / name, table, metadata | {"shard": name})
+            writer.write_table(out / name, table, metadata | {"shard": name})
             listed.append({"name": name, "split": part, "rows": table.num_rows})
     issues = _all_issues(plan, markers)
     kept = {row["id"] for row in light}
@@ -194,14 +196,14 @@ def finish(out: Path, plan: Plan, settings: Settings) -> None:
     names = [shard["name"] for shard in listed] + ["build.json", "issues.jsonl", "utterances.jsonl"]
     index = metadata | {
         "shards": listed,
-        "files": {n: {"bytes": (out / n).stat().st_size, "sha256": shards.sha256_of(out / n)} for n in names},
-        "content": shards.overall_hash(hashes),
-        "counts": shards.count_rows(light, plan.emotions),
+        "files": {n: {"bytes": (out / n).stat().st_size, "sha256": files.sha256_of(out / n)} for n in names},
+        "content": schema.overall_hash(hashes),
+        "counts": schema.count_rows(light, plan.emotions),
         "issues": dict(sorted(Counter(issue.kind for issue in issues).items())),
         "faces": sum(m["faces"] for m in markers.values()),
         "faces_found": sum(m["faces_found"] for m in markers.values()),
     }
-    shards.write_text(out / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    files.write_text(out / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 
 # ---- the plan
@@ -236,7 +238,7 @@ def _start(out: Path, record: dict[str, Any]) -> None:
     """Write build.json, unless it is there."""
     _check_folder(out, record)  # again, since another build may have begun and ended meanwhile
     if not (out / "build.json").is_file():
-        shards.write_text(out / "build.json", json.dumps(record, indent=1) + "\n")
+        files.write_text(out / "build.json", json.dumps(record, indent=1) + "\n")
     if not (out / "index.json").is_file():
         (out / PARTS).mkdir(exist_ok=True)
 
@@ -318,13 +320,13 @@ def _give_up(job: Job, reason: str) -> dict[str, Any]:
     """The marker of a job whose worker died: its utterances are Issues, the build goes on."""
     issues = [asdict(Issue(u.id, "job-failed", f"{u.source.video}: {reason}")) for u in job.utterances]
     marker = {"rows": {}, "issues": issues, "faces": 0, "faces_found": 0, "failed": True}
-    shards.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
+    files.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
     return marker
 
 
 def _warm_up(recipe: Recipe) -> None:
     """Load networks and libraries and run them once, so that a slow start is not taken for a hanging video."""
-    from mesm_data.mel import mel_chunks, resample
+    from mesm_data.media.mel import mel_chunks, resample
 
     _detector(recipe).detect(np.zeros((1, 64, 64, 3), np.uint8))
     mel_chunks(resample(np.zeros(8000, np.float32), 8000, recipe.sample_rate), recipe)
@@ -332,7 +334,7 @@ def _warm_up(recipe: Recipe) -> None:
 
 @lru_cache(maxsize=1)
 def _detector(recipe: Recipe) -> Any:
-    from mesm_data.faces import MTCNN
+    from mesm_data.faces.mtcnn import MTCNN
 
     return MTCNN(recipe.min_face, recipe.face_thresholds)
 
@@ -381,14 +383,14 @@ def _even_shards(
     pieces = [piece for piece in pieces if piece]
     for k, piece in enumerate(pieces):
         slices = [(out / PARTS / f"{name}-{part}.parquet", rows[0], len(rows)) for name, rows in piece.items()]
-        yield f"shards/{part}-{k:05d}-of-{len(pieces):05d}.parquet", shards.gather(slices)
+        yield f"shards/{part}-{k:05d}-of-{len(pieces):05d}.parquet", writer.gather(slices)
 
 
 def _metadata(plan: Plan) -> dict[str, Any]:
     """What every shard and the index say about themselves."""
     recipe = plan.jobs[0].recipe if plan.jobs else Recipe()
     return {
-        "schema_version": shards.SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION,
         "corpus": plan.corpus,
         "emotions": list(plan.emotions),
         "recipe": plan.record["recipe"],
@@ -408,14 +410,14 @@ def _all_issues(plan: Plan, markers: Mapping[str, dict[str, Any]]) -> list[Issue
 
 def _write_notes(out: Path, utterances: Sequence[Utterance], issues: Sequence[Issue]) -> None:
     lines = "".join(json.dumps(asdict(issue), ensure_ascii=False) + "\n" for issue in issues)
-    shards.write_text(out / "issues.jsonl", lines)
+    files.write_text(out / "issues.jsonl", lines)
     temporary = out / "utterances.jsonl.tmp"
     write_utterances(temporary, sorted(utterances, key=lambda u: u.id))
-    shards.commit_file(temporary, out / "utterances.jsonl")
+    files.commit_file(temporary, out / "utterances.jsonl")
 
 
 def _summary(out: Path, seconds: float, resumed: int, absent: int) -> Summary:
-    dataset = shards.open_dataset(out)
+    dataset = reader_module.open_dataset(out)
     speech = sum(row["end"] - row["start"] for row in dataset.rows(["start", "end"]))
     index = dataset.index
     kept = sum(part["utterances"] for part in index["counts"].values())

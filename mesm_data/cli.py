@@ -132,14 +132,15 @@ def verify(dataset: Path) -> None:
 
     mesm-data verify out/iemocap
     """
-    from mesm_data import shards
+    from mesm_data.dataset import reader as reader_module
+    from mesm_data.dataset import verify
 
-    problems = shards.verify(dataset)
+    problems = verify.verify(dataset)
     for problem in problems:
         click.echo(problem)
     if problems:
         raise DataError(f"{dataset}: {len(problems)} problems; build the dataset again")
-    index = shards.open_dataset(dataset).index
+    index = reader_module.open_dataset(dataset).index
     rows = sum(shard["rows"] for shard in index["shards"])
     size = sum(file["bytes"] for file in index["files"].values())
     click.echo(f"{dataset}: ok. {rows} utterances in {len(index['shards'])} shards, {size:,} bytes, all accounted for.")
@@ -172,8 +173,8 @@ def verify_splits(
     mesm-data verify-splits out/iemocap
     """
     from mesm_data.build import read_corpus
-    from mesm_data.shards import open_dataset
-    from mesm_data.splits import report as split_report
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_data.splits import split_report
     from mesm_data.splits.expected import read_expected_file
     from mesm_data.splits.verify import verify_corpus, verify_rows
 
@@ -277,7 +278,7 @@ def export(dataset: Path, to: str, out: Path, raw: Path | None, workers: int | N
 
     mesm-data export out/iemocap --to clips --raw IEMOCAP_full_release --out clips/ --i-hold-the-licence
     """
-    from mesm_data.export import export as run
+    from mesm_data.export.export import export as run
     from mesm_data.pool import cores
 
     done = run(dataset, to, out, raw, holds_licence, workers or cores())
@@ -301,7 +302,7 @@ def synth_iemocap(out: Path, dialogues: int, full_text: bool, seed: int) -> None
     mesm-data synth iemocap --out raw/iemocap
     """
     from mesm_data import synth
-    from mesm_data.folders import new_folder
+    from mesm_data.files import new_folder
 
     with new_folder(out) as folder:
         if full_text:
@@ -323,7 +324,7 @@ def synth_mosei(out: Path, videos: int, seed: int) -> None:
     mesm-data synth mosei --out raw/mosei
     """
     from mesm_data import synth
-    from mesm_data.folders import new_folder
+    from mesm_data.files import new_folder
 
     with new_folder(out) as folder:
         synth.write_mosei(folder, videos=videos, seed=seed)
@@ -363,10 +364,11 @@ def synth_pointer(out: Path, train: int | None, seed: int) -> None:
 
 
 def _print_ceilings(out: Path, write: str, train: int | None, seed: int) -> None:
-    from mesm_data import planted
+    from mesm_data.synth import planted, pointer, synthetic_dataset
 
-    ceilings = getattr(planted, write)(out, planted.sizes(train or planted.TRAIN), seed)
-    click.echo(planted.describe(ceilings))
+    writer = {"write_planted": planted.write_planted, "write_pointer": pointer.write_pointer}[write]
+    ceilings = writer(out, synthetic_dataset.sizes(train or synthetic_dataset.TRAIN), seed)
+    click.echo(synthetic_dataset.describe(ceilings))
     click.echo(f"Written to {out}; the same figures are in {out / 'ceilings.json'}")
 
 

@@ -10,9 +10,13 @@ import numpy as np
 
 from mesm_data.clip import Clip, Recipe
 from mesm_data.errors import DOUBTFUL, Issue, MediaError
-from mesm_data.faces import Detection, FaceDetector, centre_crop, crop_face, follow
-from mesm_data.media import DecodeLog, frames, sounds
-from mesm_data.mel import mel_chunks, resample
+from mesm_data.faces.crops import centre_crop, crop_face
+from mesm_data.faces.detector import Detection, FaceDetector
+from mesm_data.faces.tracking import follow
+from mesm_data.media.audio import sounds
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.mel import mel_chunks, resample
+from mesm_data.media.video import frames
 from mesm_data.utterance import Utterance
 
 END_TOLERANCE = 0.25  # seconds by which media may end before an utterance does, or before the other medium

@@ -19,7 +19,10 @@ from mesm_data.build import read_corpus
 from mesm_data.clip import Recipe
 from mesm_data.decode import END_TOLERANCE, make_clips
 from mesm_data.errors import Issue, MediaError
-from mesm_data.media import DecodeLog, frames, probe, sounds
+from mesm_data.media.audio import sounds
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.probe import probe
+from mesm_data.media.video import frames
 from mesm_data.pool import Died, cores, run_jobs
 from mesm_data.utterance import Utterance
 
@@ -251,7 +254,7 @@ def _beginning(group: Sequence[Utterance]) -> tuple[Utterance, ...]:
 
 def _build_piece(piece: Piece) -> Cost:
     """Build a piece and look at the clock. Runs in a worker, as a build's jobs do."""
-    from mesm_data.faces import MTCNN
+    from mesm_data.faces.mtcnn import MTCNN
 
     detector = MTCNN(piece.recipe.min_face, piece.recipe.face_thresholds)
     make_clips(piece.root, piece.utterances[:1], piece.recipe, detector)  # the first call loads what later ones have

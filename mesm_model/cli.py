@@ -117,12 +117,12 @@ def train(dataset: Path, model: str, out: Path, seeds: int, assignments: tuple[s
     mesm train out/planted --model mesm --text-encoder tiny --top-p 0.5 --epochs 8 --out runs/mesm
     torchrun --nproc-per-node 2 -m mesm_model.cli train out/iemocap --model fe2e --set accumulate=2 --out runs/fe2e
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model.options import choose, with_values
-    from mesm_model.ranks import join
-    from mesm_model.report import from_json
-    from mesm_model.run_folder import is_finished
-    from mesm_model.train import train as train_model
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.evaluation.scores import from_json
+    from mesm_model.runs.distributed import join
+    from mesm_model.runs.folder import is_finished
+    from mesm_model.runs.settings import choose, with_values
+    from mesm_model.training.train import train as train_model
 
     opened = _with_features(open_dataset(dataset), options, models=[model])
     on, how = _machine(options)
@@ -157,14 +157,15 @@ def evaluate(run: Path, dataset: Path, part: str, as_json: bool, predictions: Pa
 
     mesm evaluate runs/mesm out/planted --split test
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model import evaluate as scoring
-    from mesm_model.ranks import join
-    from mesm_model.report import to_json
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.evaluation import evaluate as scoring
+    from mesm_model.evaluation.scores import to_json
+    from mesm_model.runs import folder as folder_module
+    from mesm_model.runs.distributed import join
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, run)
-    runs = scoring.seeds_of(run)
+    runs = folder_module.seeds_of(run)
     if predictions and len(runs) > 1:
         raise click.UsageError("--predictions goes with one run; give one of " + ", ".join(map(str, runs.values())))
     reports = {}
@@ -199,9 +200,9 @@ def sweep(
 
     mesm sweep out/planted --model mesm --top-p 0.1:1.0:0.1 --seeds 3 --out runs/sweep
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model import sweep as many
-    from mesm_model.options import choose
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.experiments import sweep as many
+    from mesm_model.runs.settings import choose
 
     on, how = _machine(options)
     opened = open_dataset(dataset)
@@ -229,10 +230,10 @@ def ablate(
 
     mesm ablate out/planted --model mesm,fe2e --seeds 3 --out runs/ablate
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model import sweep as many
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.experiments import sweep as many
     from mesm_model.models import load
-    from mesm_model.options import choose
+    from mesm_model.runs.settings import choose
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, models=names)
@@ -267,12 +268,12 @@ def flops(
 
     mesm flops --model fe2e,mesm --top-p 0.5,0.7 out/planted
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model import flops as counting
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.evaluation import flops
+    from mesm_model.evaluation.flops import count_models, count_run
     from mesm_model.models import load
-    from mesm_model.options import choose, with_values
-    from mesm_model.ranks import join
-    from mesm_model.work import count_models, count_run
+    from mesm_model.runs.distributed import join
+    from mesm_model.runs.settings import choose, with_values
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options)
@@ -286,7 +287,7 @@ def flops(
     with join(on) as ranks:
         counts = count_models(opened, part, choices, ranks, how.cache)
         counts |= {str(run): count_run(run, opened, part, ranks, how.cache) for run in runs}
-    click.echo(counting.table(counts))
+    click.echo(flops.table(counts))
     learned = ", that of a run as it was learned" if runs else ""
     click.echo(f"On {opened.folder}, part {part}; attention as it is drawn{learned}.")
     for words in dict.fromkeys(counted.encoder for counted in counts.values() if counted.encoder):
@@ -302,7 +303,7 @@ def models() -> None:
     from dataclasses import fields
 
     from mesm_model import models as all_models
-    from mesm_model.options import FROM_DATA
+    from mesm_model.runs.settings import FROM_DATA
 
     for name in all_models.names():
         module = all_models.load(name)
@@ -325,9 +326,9 @@ def features(dataset: Path, out: Path, text: str | None, audio: str, vision: str
     mesm features out/planted --out features
     mesm features out/mosei --out features --glove glove.840B.300d.txt --vision openface:openface/
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model.extract import make_features, read_wanted
-    from mesm_model.features import to_text
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.features.extract import make_features, read_wanted
+    from mesm_model.features.store import to_text
 
     if glove and text:
         raise click.UsageError("--glove FILE and --text say the same thing; give one of them")
@@ -354,10 +355,10 @@ def compare(
 
     mesm compare runs/* --split test --out compare.html
     """
-    from mesm_data.shards import write_text
-    from mesm_model import compare as comparing
-    from mesm_model import compare_tables as tables
-    from mesm_model.ranks import join
+    from mesm_data.files import write_text
+    from mesm_model.experiments import compare as comparing
+    from mesm_model.experiments import compare_tables as tables
+    from mesm_model.runs.distributed import join
 
     on, how = _machine(options)
     finished, others = comparing.find_runs(runs)
@@ -391,10 +392,10 @@ def tune(dataset: Path, model: str, trials: int, out: Path, assignments: tuple[s
     """
     from dataclasses import replace
 
-    from mesm_data.shards import open_dataset
-    from mesm_model import tune as search
-    from mesm_model.options import choose
-    from mesm_model.ranks import join
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.experiments import tune as search
+    from mesm_model.runs.distributed import join
+    from mesm_model.runs.settings import choose
 
     on, how = _machine(options)
     features = options["features"]
@@ -426,9 +427,9 @@ def robustness(run: Path, dataset: Path, part: str, out: Path | None, **options:
 
     mesm robustness runs/mesm out/planted
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model import robustness as trying
-    from mesm_model.ranks import join
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.experiments import robustness as trying
+    from mesm_model.runs.distributed import join
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, run)
@@ -465,12 +466,12 @@ def predict(
     mesm predict film.mp4 --transcript words.srt --checkpoint runs/mesm --out timeline.html --json result.json
     mesm predict film.mp4 --text "Bin blue at F two now." --checkpoint runs/mesm
     """
-    from mesm_data.shards import write_text
-    from mesm_model import timeline
-    from mesm_model.predict import load_model
-    from mesm_model.predict import predict as ask
-    from mesm_model.ranks import join
-    from mesm_model.words import Line, listen, read_words
+    from mesm_data.files import write_text
+    from mesm_model.prediction import timeline
+    from mesm_model.prediction.predict import load_model
+    from mesm_model.prediction.predict import predict as ask
+    from mesm_model.prediction.transcripts import Line, listen, read_words
+    from mesm_model.runs.distributed import join
 
     if sum(source is not None for source in (transcript, text, asr)) > 1:
         raise click.UsageError("--transcript, --text and --asr say the same thing; give one of them")
@@ -511,10 +512,10 @@ def attention(
     mesm attention out/iemocap --checkpoint runs/mesm --ids Ses01F_impro01_F000 --out overlay.png
     mesm attention out/iemocap --checkpoint runs/mesm --one-per-emotion --out emotions.png
     """
-    from mesm_data.shards import open_dataset
-    from mesm_model import visualize
-    from mesm_model.predict import load_model
-    from mesm_model.ranks import join
+    from mesm_data.dataset.reader import open_dataset
+    from mesm_model.prediction import attention_maps
+    from mesm_model.prediction.predict import load_model
+    from mesm_model.runs.distributed import join
 
     if bool(ids) == one_per_emotion:
         raise click.UsageError("give either --ids or --one-per-emotion")
@@ -527,11 +528,15 @@ def attention(
     opened = open_dataset(dataset)
     with join(device) as ranks:
         model = load_model(run, ranks.device, top_p)
-        looked = visualize.look(opened, model, ids) if ids else visualize.look_for_each_emotion(opened, model, part)
+        looked = (
+            attention_maps.look(opened, model, ids)
+            if ids
+            else attention_maps.look_for_each_emotion(opened, model, part)
+        )
     if out:
-        visualize.draw(out, looked, model)
+        attention_maps.draw(out, looked, model)
     if video:
-        from mesm_model.attention_film import write_film
+        from mesm_model.prediction.attention_video import write_film
 
         write_film(video, looked[0], model, raw)
     click.echo(f"Written to {' and '.join(str(path) for path in (out, video) if path)}")
@@ -539,7 +544,7 @@ def attention(
 
 def _machine(options: dict[str, Any]) -> tuple[str, Any]:
     """Takes what belongs to the machine out of the options: the device, and how to run."""
-    from mesm_model.train import Machine
+    from mesm_model.runs.settings import Machine
 
     return options.pop("device"), Machine(workers=options.pop("workers"), cache=options.pop("cache"))
 
@@ -549,8 +554,9 @@ def _with_features(dataset: Any, options: dict[str, Any], run: Path | None = Non
 
     Where it is given, one of `models` must take features.
     """
-    from mesm_model.features import attach, features_of, is_two_phase
+    from mesm_model.features.store import attach, is_two_phase
     from mesm_model.models import load
+    from mesm_model.runs.folder import features_of
 
     folder = options.pop("features")
     if folder and models and not any(is_two_phase(load(name).Config) for name in models):
@@ -573,7 +579,7 @@ def _say_suggested(dataset: Any, suggested: dict[str, Any]) -> None:
 
 def _print_scores(reports: dict[str, Any]) -> None:
     """One report in full, several by their means and their spread."""
-    from mesm_model import report as telling
+    from mesm_model.evaluation import scores as telling
 
     click.echo(telling.to_text(*reports.values()) if len(reports) == 1 else telling.spread_text(reports))
 

@@ -17,12 +17,13 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 
-from mesm_data import shards
+from mesm_data import files
+from mesm_data.dataset import reader, schema
 from mesm_data.errors import DataError, ShardError
-from mesm_model import features
 from mesm_model.batch import FACE, MEL, Batch, Example, collate
-from mesm_model.features import Ragged
-from mesm_model.text import tokenize
+from mesm_model.features import store
+from mesm_model.features.store import Ragged
+from mesm_model.models.common.text import tokenize
 
 COLUMNS = ("id", "text", "labels", "faces", "mels")
 
@@ -47,8 +48,8 @@ class Part:
     def __getitem__(self, n: int) -> Example:
         if self.features is not None:
             return self._fixed(n, self.features)
-        faces = np.array(shards.faces_of(self._table, n).transpose(0, 3, 1, 2))
-        mels = np.array(shards.mels_of(self._table, n)[:, None])
+        faces = np.array(schema.faces_of(self._table, n).transpose(0, 3, 1, 2))
+        mels = np.array(schema.mels_of(self._table, n)[:, None])
         return Example(
             id=self.ids[n],
             text=self.texts[n],
@@ -105,7 +106,7 @@ class Part:
             raise ShardError(f"{self.path}: not a whole Arrow file ({error}); delete it and it is made again") from None
 
 
-def open_part(dataset: shards.Dataset, name: str, encoder: Path | None, cache: Path | None = None) -> Part:
+def open_part(dataset: reader.Dataset, name: str, encoder: Path | None, cache: Path | None = None) -> Part:
     """The part `name` of a dataset, tokens by the text encoder in the folder `encoder`; None: no tokens.
 
     A dataset with features attached is read as these. `cache` is where the Arrow copy goes, `.cache` in the dataset's
@@ -115,13 +116,13 @@ def open_part(dataset: shards.Dataset, name: str, encoder: Path | None, cache: P
     if name not in dataset.splits:
         raise DataError(f"{dataset.folder}: no part {name!r}, expected one of {', '.join(dataset.splits)}")
     part = Part(name, arrow_file(dataset, name, cache or dataset.folder / ".cache"), ())
-    if features.attached(dataset):
-        return Part(name, part.path, (), features.open_part(dataset, name))
+    if store.attached(dataset):
+        return Part(name, part.path, (), store.open_part(dataset, name))
     tokens = tokenize(encoder, part.texts) if encoder else [()] * len(part)
     return Part(name, part.path, tokens)
 
 
-def arrow_file(dataset: shards.Dataset, name: str, cache: Path) -> Path:
+def arrow_file(dataset: reader.Dataset, name: str, cache: Path) -> Path:
     """The Arrow copy of one part, made now if there is none; memory stays at one row group."""
     path = cache / f"{name}-{dataset.index['content'][:16]}.arrow"
     if path.is_file():
@@ -139,7 +140,7 @@ def arrow_file(dataset: shards.Dataset, name: str, cache: Path) -> Path:
                 if changed := [shard for shard, state in checked.items() if _state(shard) != state]:
                     temporary.unlink()
                     raise ShardError(f"{changed[0]}: changed while it was copied; give the command again")
-                shards.commit_file(temporary, path)
+                files.commit_file(temporary, path)
     except OSError as error:
         if temporary.is_file():  # a full disk should not stay full
             temporary.unlink()
@@ -204,15 +205,15 @@ def _lengths(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _schema() -> pa.Schema:
-    return pa.schema([shards.SCHEMA.field(name) for name in COLUMNS])
+    return pa.schema([schema.SCHEMA.field(name) for name in COLUMNS])
 
 
-def _check(shard: Path, dataset: shards.Dataset) -> tuple[int, ...]:
+def _check(shard: Path, dataset: reader.Dataset) -> tuple[int, ...]:
     """The state of a shard that is the one of the index. Raises ShardError for another one."""
     expected = dataset.index["files"][shard.relative_to(dataset.folder).as_posix()]["sha256"]
     if not shard.is_file():
         raise ShardError(f"{shard}: not found, though index.json names it; build the dataset again")
-    state, found = _state(shard), shards.sha256_of(shard)
+    state, found = _state(shard), files.sha256_of(shard)
     if found != expected:
         raise ShardError(f"{shard}: sha256 {found}, expected {expected}: changed or cut short; build the dataset again")
     return state

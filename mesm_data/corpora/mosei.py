@@ -269,7 +269,7 @@ def _cut(
 
 def _own_time(tree: Tree, name: str, video: str, path: Path) -> Line | Issue:
     """From 0 to the length of the clip's own file, where no transcript tells when in the video it is said."""
-    from mesm_data.media import probe
+    from mesm_data.media.probe import probe
 
     if not path.is_file():
         kind = "no-media" if path.suffix.lower() in FILMS else "no-sound"

@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mesm_data import corpora
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS
-from mesm_data.shards import Dataset, open_dataset, write_text
+from mesm_data.files import write_text
 
 README, CROISSANT = "README.md", "croissant.json"
 CITATION = (

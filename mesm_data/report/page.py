@@ -15,18 +15,19 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS, Issue, ShardError
+from mesm_data.files import write_text
 from mesm_data.report import charts
 from mesm_data.report.sheet import SLOT, Example, Piece, examples, pieces
-from mesm_data.report.votes import agreement, only_named, told
-from mesm_data.shards import Dataset, open_dataset, write_text
 from mesm_data.splits.expected import corpora_of_the_paper
 from mesm_data.splits.leaks import Leaks, leaks
-from mesm_data.splits.report import SplitReport, verdict
 from mesm_data.splits.split import Member
+from mesm_data.splits.split_report import SplitReport, verdict
 from mesm_data.splits.stats import COLUMNS, count, word_count
 from mesm_data.splits.verify import verify_rows
 from mesm_data.utterance import Vote
+from mesm_data.votes import agreement, only_named, told
 
 SHOWN = 48  # utterances on each contact sheet: about 5 MB a page
 SECONDS = 12.0  # of an utterance on a contact sheet

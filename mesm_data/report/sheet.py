@@ -20,10 +20,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.schema import faces_of, mels_of
 from mesm_data.errors import ShardError
-from mesm_data.report.votes import only_named, told
-from mesm_data.shards import Dataset, faces_of, mels_of, open_dataset
 from mesm_data.utterance import Vote
+from mesm_data.votes import only_named, told
 
 SLOT = 0.5  # seconds
 PIECE = 4  # slots of a piece: what a page breaks its lines at

@@ -16,8 +16,8 @@ from mesm_data.splits import stats
 from mesm_data.splits.expected import PARTS, Expected, ids_digest, read_expected
 from mesm_data.splits.id_lists import cached_lists
 from mesm_data.splits.leaks import leaks
-from mesm_data.splits.report import Cell, Difference, SplitReport
 from mesm_data.splits.split import Member, Split, make_split, members, no_lists, split_of_lists
+from mesm_data.splits.split_report import Cell, Difference, SplitReport
 from mesm_data.utterance import Utterance
 
 TOLERANCES = {"words": 0.05, "seconds": 0.01}  # of the averages; everything else must be equal

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mesm_model import flops
 from mesm_model.batch import Batch
-from mesm_model.fixed import FixedInputs, final_states, lstm_macs, sizes
-from mesm_model.layers import Fusion
 from mesm_model.models import check, check_modalities
-from mesm_model.space import Between, OneOf
+from mesm_model.models.common import flops
+from mesm_model.models.common.layers import Fusion
+from mesm_model.models.common.search_space import Between, OneOf
+from mesm_model.models.common.two_phase import FixedInputs, final_states, lstm_macs, sizes
 
 # What the published command trains with, where it differs from `train.Settings`.
 SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 100, "patience": 8, "clip": 1.0}

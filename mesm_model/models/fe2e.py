@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from mesm_model import flops
-from mesm_model.attention import Trace
 from mesm_model.batch import FRAMES, Batch
-from mesm_model.layers import ConvBlock, FrameVectors, Front, Fusion, UtteranceTransformer
 from mesm_model.models import check, check_modalities
-from mesm_model.space import Between, OneOf
-from mesm_model.text import TextBranch
+from mesm_model.models.common import flops
+from mesm_model.models.common.attention import Trace
+from mesm_model.models.common.layers import ConvBlock, FrameVectors, Front, Fusion, UtteranceTransformer
+from mesm_model.models.common.search_space import Between, OneOf
+from mesm_model.models.common.text import TextBranch
 
 SPACE = {
     "lr": Between(1e-5, 5e-3, log=True),

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from mesm_model import flops
 from mesm_model.batch import Batch
-from mesm_model.fixed import FixedInputs, final_states, lstm_macs, sizes
-from mesm_model.layers import Fusion
 from mesm_model.models import check, check_modalities
-from mesm_model.space import Between, OneOf
+from mesm_model.models.common import flops
+from mesm_model.models.common.layers import Fusion
+from mesm_model.models.common.search_space import Between, OneOf
+from mesm_model.models.common.two_phase import FixedInputs, final_states, lstm_macs, sizes
 
 # What the published command trains with, where it differs from `train.Settings`.
 SUGGESTED = {"lr": 5e-4, "batch": 32, "epochs": 60, "patience": 8, "clip": 2.0}

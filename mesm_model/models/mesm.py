@@ -11,16 +11,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mesm_model import flops
-from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, in_front_of_mask, lessened, let_through
 from mesm_model.batch import FRAMES, Batch, owners
-from mesm_model.layers import FrameVectors, Front, Fusion, UtteranceTransformer
 from mesm_model.models import check, check_modalities
-from mesm_model.nucleus import select
-from mesm_model.space import Between, OneOf
+from mesm_model.models.common import flops
+from mesm_model.models.common.attention import (
+    GRADIENTS,
+    CrossModalAttention,
+    Trace,
+    in_front_of_mask,
+    lessened,
+    let_through,
+)
+from mesm_model.models.common.layers import FrameVectors, Front, Fusion, UtteranceTransformer
+from mesm_model.models.common.nucleus import select
+from mesm_model.models.common.search_space import Between, OneOf
+from mesm_model.models.common.text import TextBranch
 from mesm_model.sparse.conv import BACKENDS, SubmanifoldBlock
 from mesm_model.sparse.sites import Sites
-from mesm_model.text import TextBranch
 
 SPACE = {  # without top_p: more is always better, and slower
     "lr": Between(1e-5, 5e-3, log=True),

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_model import flops
 from mesm_model.batch import Batch, pad
-from mesm_model.fixed import FixedInputs, sizes
-from mesm_model.layers import sinusoids
 from mesm_model.models import check, check_modalities
-from mesm_model.space import Between, OneOf
+from mesm_model.models.common import flops
+from mesm_model.models.common.layers import sinusoids
+from mesm_model.models.common.search_space import Between, OneOf
+from mesm_model.models.common.two_phase import FixedInputs, sizes
 
 # What the original's command trains with, where it differs from `train.Settings`.
 SUGGESTED = {"lr": 1e-3, "batch": 24, "epochs": 40, "patience": 8, "clip": 0.8}

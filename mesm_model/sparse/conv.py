@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mesm_data.errors import DataError
-from mesm_model.sparse.left_out import Offered, learn_from_left_out
+from mesm_model.sparse.mask_gradient import Offered, learn_from_left_out
 from mesm_model.sparse.sites import CENTRE, Sites, blocks, links
 
 BACKENDS = ("auto", "dense", "rulebook", "triton")
@@ -32,9 +32,9 @@ def submanifold_conv(x: Tensor, weight: Tensor, sites: Sites, backend: str = "au
         return _dense(x, weight, sites)
     if way == "rulebook":
         return _Rulebook.apply(x, weight, sites)
-    from mesm_model.sparse import kernels
+    from mesm_model.sparse.kernels import conv
 
-    return kernels.convolve(x, weight, sites)
+    return conv.convolve(x, weight, sites)
 
 
 def choose(x: Tensor, sites: Sites, backend: str = "auto") -> str:
@@ -57,9 +57,9 @@ def triton_ready(x: Tensor) -> bool:
     """True where the Triton kernels can run on `x`."""
     if importlib.util.find_spec("triton") is None:
         return False
-    from mesm_model.sparse import kernels
+    from mesm_model.sparse.kernels import common
 
-    return kernels.available(x)
+    return common.available(x)
 
 
 def require_triton(x: Tensor) -> None:
@@ -155,10 +155,10 @@ class SubmanifoldBlock(nn.Module):
         return SparseMaxPool2d()(self(x, sites), sites)
 
     def _fused(self, x: Tensor, sites: Sites, children: Tensor | None, offered: Offered | None = None) -> Tensor:
-        from mesm_model.sparse import kernels
+        from mesm_model.sparse.kernels import norm as norm_module
 
         x, weight = autocast(x, self.conv.weight)
-        return kernels.conv_norm_relu(x, weight, self.norm, sites, children, offered)
+        return norm_module.conv_norm_relu(x, weight, self.norm, sites, children, offered)
 
 
 def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

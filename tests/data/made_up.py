@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mesm_data import shards
+from mesm_data import files
 from mesm_data.clip import Recipe
+from mesm_data.dataset import schema, writer
+from mesm_data.dataset.schema import Row
 from mesm_data.errors import Issue
-from mesm_data.shards import Row
 from mesm_data.utterance import Vote, write_utterances
 from tests.data.rows import made_up_row
 
@@ -33,7 +34,7 @@ def write_made_up(
     """The dataset of these rows, one shard a part, with the index that a build would write."""
     (folder / "shards").mkdir(parents=True)
     metadata = {
-        "schema_version": shards.SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION,
         "corpus": corpus,
         "emotions": EMOTIONS,
         "recipe": asdict(Recipe()),
@@ -44,11 +45,11 @@ def write_made_up(
     }
     listed, hashes, light = [], [], []
     for part in dict.fromkeys(row.split for row in rows):
-        table = shards.to_table([row for row in rows if row.split == part])
+        table = schema.to_table([row for row in rows if row.split == part])
         name = f"shards/{part}-00000-of-00001.parquet"
-        shards.write_table(folder / name, table, metadata)
+        writer.write_table(folder / name, table, metadata)
         listed.append({"name": name, "split": part, "rows": table.num_rows})
-        hashes += shards.content_hashes(table)
+        hashes += schema.content_hashes(table)
         light += table.select(["id", "split", "labels"]).to_pylist()
     doubts = [Issue(row.clip.utterance, kind, "made up") for row in rows for kind in row.clip.quality]
     issues = sorted([*left_out, *doubts], key=lambda issue: (issue.utterance, issue.kind))
@@ -58,14 +59,14 @@ def write_made_up(
     names = [shard["name"] for shard in listed] + ["build.json", "issues.jsonl", "utterances.jsonl"]
     index = metadata | {
         "shards": listed,
-        "files": {n: {"bytes": (folder / n).stat().st_size, "sha256": shards.sha256_of(folder / n)} for n in names},
-        "content": shards.overall_hash(hashes),
-        "counts": shards.count_rows(light, EMOTIONS),
+        "files": {n: {"bytes": (folder / n).stat().st_size, "sha256": files.sha256_of(folder / n)} for n in names},
+        "content": schema.overall_hash(hashes),
+        "counts": schema.count_rows(light, EMOTIONS),
         "issues": dict(sorted(Counter(issue.kind for issue in issues).items())),
         "faces": sum(len(row.clip.face_found) for row in rows),
         "faces_found": sum(int(row.clip.face_found.sum()) for row in rows),
     }
-    shards.write_text(folder / "index.json", json.dumps(index))
+    files.write_text(folder / "index.json", json.dumps(index))
     return folder
 
 

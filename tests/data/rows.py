@@ -3,7 +3,7 @@
 import numpy as np
 
 from mesm_data.clip import Clip
-from mesm_data.shards import Row
+from mesm_data.dataset.schema import Row
 from mesm_data.utterance import Source, Utterance, Vote
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mesm_data import shards, synth
+from mesm_data import files, synth
 from mesm_data.build import Settings, _is_done, build, make_plan, run_job
 from mesm_data.clip import Recipe
+from mesm_data.dataset import reader, schema, verify
 from mesm_data.errors import DOUBTFUL, DataError
-from mesm_data.folders import alone
+from mesm_data.files import alone
 
 IEMOCAP = Settings(split="random", max_issues=0.5, workers=2)
 
@@ -44,7 +45,7 @@ def built(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fingerprint(out: Path) -> dict[str, str]:
     """sha256 of every file of a dataset."""
     return {
-        path.relative_to(out).as_posix(): shards.sha256_of(path) for path in sorted(out.rglob("*")) if path.is_file()
+        path.relative_to(out).as_posix(): files.sha256_of(path) for path in sorted(out.rglob("*")) if path.is_file()
     }
 
 
@@ -53,7 +54,7 @@ def issues_of(out: Path) -> list[dict[str, str]]:
 
 
 def test_a_build_leaves_a_dataset_that_verifies_and_nothing_else(built: Path) -> None:
-    assert shards.verify(built) == []
+    assert verify.verify(built) == []
     names = {path.name for path in built.iterdir()}
     assert names == {"build.json", "index.json", "issues.jsonl", "shards", "utterances.jsonl"}
 
@@ -170,7 +171,7 @@ def test_a_build_that_began_while_another_looked_is_not_overwritten(
 
     @contextmanager
     def late(folder: Path, does: str) -> Iterator[None]:
-        shards.write_text(out / "build.json", json.dumps({"corpus": "meld"}))
+        files.write_text(out / "build.json", json.dumps({"corpus": "meld"}))
         with alone(folder, does):
             yield
 
@@ -197,7 +198,7 @@ def test_a_stopped_build_goes_on_once_more_issues_are_allowed(raw: Path, built: 
 
 def test_a_file_that_hangs_the_decoder_costs_its_video_only(raw: Path, built: Path, tmp_path: Path) -> None:
     shutil.copytree(raw, tmp_path / "raw")
-    dataset = shards.open_dataset(built)
+    dataset = reader.open_dataset(built)
     group = next(dataset.rows(["group"]))["group"]
     film = next((tmp_path / "raw").rglob(f"{group}.avi"))
     film.unlink()
@@ -211,15 +212,15 @@ def test_a_file_that_hangs_the_decoder_costs_its_video_only(raw: Path, built: Pa
 
 def test_shards_are_of_even_size(raw: Path, built: Path, tmp_path: Path) -> None:
     build("iemocap", raw, tmp_path / "out", replace(IEMOCAP, shard_mb=0.2))
-    dataset = shards.open_dataset(tmp_path / "out")
+    dataset = reader.open_dataset(tmp_path / "out")
     sizes = [path.stat().st_size for path in dataset.shard_paths("train")]
     assert len(sizes) == 4
     assert max(sizes) < 1.6 * min(sizes)
-    assert dataset.index["content"] == shards.open_dataset(built).index["content"]
+    assert dataset.index["content"] == reader.open_dataset(built).index["content"]
 
 
 def test_a_random_split_is_told_in_every_row_and_shard(built: Path) -> None:
-    dataset = shards.open_dataset(built)
+    dataset = reader.open_dataset(built)
     for split in dataset.splits:
         rows = list(dataset.rows(["id", "split"], split))
         assert rows
@@ -228,11 +229,11 @@ def test_a_random_split_is_told_in_every_row_and_shard(built: Path) -> None:
 
 
 def test_faces_are_taken_every_half_second_and_chunks_every_400_ms(built: Path) -> None:
-    for table in shards.open_dataset(built).tables():
+    for table in reader.open_dataset(built).tables():
         for row, fields in enumerate(table.drop_columns(["faces", "mels"]).to_pylist()):
             seconds = fields["end"] - fields["start"]
-            assert len(shards.faces_of(table, row)) == len(fields["face_times"]) == np.ceil(seconds / 0.5 - 1e-9)
-            assert len(shards.mels_of(table, row)) == np.ceil((1 + np.floor(seconds / 0.0125)) / 32)
+            assert len(schema.faces_of(table, row)) == len(fields["face_times"]) == np.ceil(seconds / 0.5 - 1e-9)
+            assert len(schema.mels_of(table, row)) == np.ceil((1 + np.floor(seconds / 0.0125)) / 32)
             wanted = fields["start"] + 0.5 * np.arange(len(fields["face_times"]))
             assert np.abs(np.array(fields["face_times"]) - wanted).max() <= 0.5 / 29.97 + 1e-3
 
@@ -248,7 +249,7 @@ def test_a_made_up_tree_gives_what_it_says_and_loses_what_it_says(
         synth.write_mosei(root, seed=0)
         build("mosei", root, out, Settings(recipe=Recipe(sample_rate=44_100), max_issues=0.5, workers=2))
     expected = json.loads((root / "expected.json").read_text())
-    dataset = shards.open_dataset(out)
+    dataset = reader.open_dataset(out)
     rows = {row.pop("id"): row for row in dataset.rows(["id", "labels", "start", "end", "text", "split"])}
     kept = {name: facts for name, facts in expected["utterances"].items() if name not in expected["left_out"]}
     assert rows.keys() == kept.keys()
@@ -268,7 +269,7 @@ def test_the_shared_iemocap_tree_is_found_as_it_is(shared: Path, tmp_path: Path)
     with pytest.raises(DataError, match=r"Ses05M_impro08b\.avi: not found"):
         build("iemocap", root, tmp_path / "refused", replace(IEMOCAP, max_issues=0.05))
     build("iemocap", root, tmp_path / "out", replace(IEMOCAP, max_issues=0.3))
-    dataset = shards.open_dataset(tmp_path / "out")
+    dataset = reader.open_dataset(tmp_path / "out")
     rows = {row["id"]: row for row in dataset.rows(["id", "labels", "start", "end", "text"])}
     gone = {issue["utterance"]: issue for issue in issues_of(tmp_path / "out") if issue["kind"] not in DOUBTFUL}
     codes = dict(zip(("ang", "exc", "fru", "hap", "neu", "sad"), dataset.emotions, strict=True))
@@ -292,7 +293,7 @@ def test_the_shared_mosei_tree_is_found_as_it_is(shared: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="no-media"):
         build("mosei", shared / "raw/CMU_MOSEI", tmp_path / "refused", settings)
     build("mosei", shared / "raw/CMU_MOSEI", tmp_path / "out", replace(settings, max_issues=0.3))
-    rows = shards.open_dataset(tmp_path / "out").rows(["id", "split", "labels", "start", "end", "text"])
+    rows = reader.open_dataset(tmp_path / "out").rows(["id", "split", "labels", "start", "end", "text"])
     found = {row["id"]: [row["split"], row["labels"], row["start"], row["end"], row["text"]] for row in rows}
     assert found == expected["kept"]
     reasons = {

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from mesm_data.dataset.schema import SCHEMA
+from mesm_data.dataset.verify import verify
 from mesm_data.errors import ShardError
+from mesm_data.files import sha256_of
 from mesm_data.report.card import write_card
-from mesm_data.shards import SCHEMA, sha256_of, verify
 from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
 
 

@@ -8,8 +8,10 @@ import pytest
 from mesm_data import decode
 from mesm_data.clip import Recipe
 from mesm_data.decode import Outcome, frame_times, make_clips
-from mesm_data.faces import Detection, centre_crop, crop_face
-from mesm_data.media import DecodeLog, frames
+from mesm_data.faces.crops import centre_crop, crop_face
+from mesm_data.faces.detector import Detection
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.video import frames
 from mesm_data.synth.film import cut, frame_ticks, write_avi, write_wav
 from mesm_data.synth.stamp import read_frame_number, stamp
 from mesm_data.utterance import Source, Utterance

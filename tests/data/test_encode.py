@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mesm_data import encode
-from mesm_data.encode import Look, write_films
 from mesm_data.errors import DataError, MediaError
-from mesm_data.media import DecodeLog, frames, probe, sounds
+from mesm_data.media import encode
+from mesm_data.media.audio import sounds
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.encode import Look, write_films
+from mesm_data.media.probe import probe
+from mesm_data.media.video import frames
 from mesm_data.synth.film import CLOCK, frame_ticks, write_avi, write_mp4, write_wav
 from mesm_data.synth.stamp import read_frame_number, stamp
 from mesm_data.utterance import Source, Utterance

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mesm_data import export as export_module
+from mesm_data.dataset.reader import open_dataset
+from mesm_data.dataset.schema import Row
 from mesm_data.errors import DataError
-from mesm_data.export import FORMATS, export
-from mesm_data.folders import alone
-from mesm_data.media import probe
-from mesm_data.shards import Row, open_dataset, sha256_of
+from mesm_data.export import export as export_module
+from mesm_data.export.export import FORMATS, export
+from mesm_data.files import alone, sha256_of
+from mesm_data.media.probe import probe
 from mesm_data.utterance import Source, Vote
-from mesm_model.feature_tables import read_pickled
+from mesm_model.features.external import read_pickled
 from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
 from tests.data.test_encode import numbers_in, write_recording
 

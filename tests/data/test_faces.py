@@ -12,8 +12,12 @@ from facenet_pytorch.models.utils.detect_face import extract_face
 from skimage.data import astronaut
 from skimage.transform import resize
 
-from mesm_data.faces import MTCNN, Detection, centre_crop, crop_face, follow, smallest_face
-from mesm_data.media import DecodeLog, frames
+from mesm_data.faces.crops import centre_crop, crop_face, smallest_face
+from mesm_data.faces.detector import Detection
+from mesm_data.faces.mtcnn import MTCNN
+from mesm_data.faces.tracking import follow
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.video import frames
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -152,7 +156,7 @@ def test_no_picture_and_pictures_smaller_than_a_face_give_no_face(detector: MTCN
 
 
 def test_torch_is_not_imported_before_a_detector_is_made() -> None:
-    code = "import sys, mesm_data.faces; print('torch' in sys.modules)"
+    code = "import sys, mesm_data.faces.mtcnn; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 

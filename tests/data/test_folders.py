@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mesm_data import folders
+from mesm_data import files
 from mesm_data.errors import DataError
-from mesm_data.folders import alone, new_folder
+from mesm_data.files import alone, new_folder
 
 TAKEN = "another process builds in this folder; wait for it, or give another --out"
 
@@ -28,7 +28,7 @@ def test_what_goes_wrong_inside_leaves_the_folder_free(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    code = "import sys, pathlib, os, mesm_data.folders as lock\nwith lock.alone(pathlib.Path(sys.argv[1]), 'builds'):\n"
+    code = "import sys, pathlib, os, mesm_data.files as lock\nwith lock.alone(pathlib.Path(sys.argv[1]), 'builds'):\n"
     subprocess.run([sys.executable, "-c", f"{code} os.kill(os.getpid(), 9)", tmp_path], cwd=Path(__file__).parents[2])
     assert (tmp_path / "lock").is_file()
     with alone(tmp_path, "builds"):
@@ -39,7 +39,7 @@ def test_a_lock_on_a_file_that_is_gone_is_none(tmp_path: Path, monkeypatch: pyte
     def late(*of: int) -> None:  # between opening and locking the one before leaves, with its file
         (tmp_path / "lock").unlink()
 
-    monkeypatch.setattr(folders.fcntl, "flock", late)
+    monkeypatch.setattr(files.fcntl, "flock", late)
     with pytest.raises(DataError, match=TAKEN), alone(tmp_path, "builds"):
         pass
 

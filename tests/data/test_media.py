@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 from mesm_data.errors import MediaError
-from mesm_data.media import DecodeLog, Frame, frames, probe, sounds
+from mesm_data.media.audio import sounds
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.images import Frame
+from mesm_data.media.probe import probe
+from mesm_data.media.video import frames
 from mesm_data.synth.stamp import read_frame_number, stamp
 
 FILM = Fraction(30000, 1001)

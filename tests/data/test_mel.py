@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mesm_data.clip import Recipe
-from mesm_data.mel import mel_chunks, resample
+from mesm_data.media.mel import mel_chunks, resample
 
 SILENCE = np.float16(np.log(1e-6))
 
@@ -116,5 +116,7 @@ def test_sound_at_the_right_rate_and_no_sound_are_left_as_they_are() -> None:
 
 
 def test_librosa_is_not_imported_before_it_is_used() -> None:
-    code = "import sys, mesm_data.mel; print([name for name in ('numba', 'scipy', 'torch') if name in sys.modules])"
+    code = (
+        "import sys, mesm_data.media.mel; print([name for name in ('numba', 'scipy', 'torch') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

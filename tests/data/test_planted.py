@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mesm_data import planted, shards
+from mesm_data.dataset import reader, schema, verify
 from mesm_data.errors import DataError
+from mesm_data.synth import planted, pointer, synthetic_dataset
 
 SIZES = {"train": 40, "valid": 20, "test": 1200}
 
@@ -24,17 +25,17 @@ def planted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pointer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "pointer"
-    planted.write_pointer(out, SIZES)
+    pointer.write_pointer(out, SIZES)
     return out
 
 
 def rows(folder: Path, part: str = "test") -> list[tuple[dict, np.ndarray, np.ndarray]]:
     """Light columns, faces and mels, as float, of every utterance."""
     found = []
-    for table in shards.open_dataset(folder).tables(part):
+    for table in reader.open_dataset(folder).tables(part):
         light = table.drop_columns(["faces", "mels"]).to_pylist()
         for n, fields in enumerate(light):
-            faces, mels = shards.faces_of(table, n), shards.mels_of(table, n)
+            faces, mels = schema.faces_of(table, n), schema.mels_of(table, n)
             found.append((fields, faces.astype(float), mels.astype(float)))
     return found
 
@@ -45,13 +46,13 @@ def accuracy(told: np.ndarray, labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("folder", ["planted_folder", "pointer_folder"])
 def test_verify_accounts_for_every_byte(folder: str, request: pytest.FixtureRequest) -> None:
-    assert shards.verify(request.getfixturevalue(folder)) == []
+    assert verify.verify(request.getfixturevalue(folder)) == []
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     indexes = {}
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
-        planted.write_pointer(tmp_path / name, {"train": 9, "valid": 3}, seed)
+        pointer.write_pointer(tmp_path / name, {"train": 9, "valid": 3}, seed)
         indexes[name] = json.loads((tmp_path / name / "index.json").read_text())
     assert indexes["one"] == indexes["again"]
     assert indexes["one"]["content"] != indexes["other"]["content"]
@@ -81,7 +82,7 @@ def test_ceilings_are_what_the_best_decision_reaches_on_drawn_evidence(evidence:
     told = {m: evidence[m] * sign + draw.standard_normal(n) for m in "TAV"}
     edges = [-np.inf, *planted.EDGES, np.inf]
     level = np.searchsorted(planted.EDGES, told["T"])
-    for name in planted.MODALITIES:
+    for name in synthetic_dataset.MODALITIES:
         ratio = sum(2 * evidence[m] * told[m] for m in name if m != "T") + np.zeros(n)
         if "T" in name:
             share = [
@@ -103,7 +104,7 @@ def test_pictures_sounds_and_words_can_be_read_to_within_a_point_of_the_ceilings
     seen, heard, said = np.zeros(labels.shape), np.zeros(labels.shape), np.zeros(labels.shape)
     for n, (fields, faces, mels) in enumerate(found):
         words = re.findall("[a-z]+", fields["text"].lower())
-        for e, emotion in enumerate(planted.EMOTIONS):
+        for e, emotion in enumerate(synthetic_dataset.EMOTIONS):
             top, left = planted.PATCHES[e]
             patch = faces[:, top : top + planted.PATCH, left : left + planted.PATCH].mean((0, 3))
             seen[n, e] = (patch * planted._checks(planted.PATCH)).mean()
@@ -131,18 +132,18 @@ def test_the_text_names_the_one_place_that_tells(pointer_folder: Path) -> None:
     found = rows(pointer_folder)
     labels = np.array([fields["labels"] for fields, *_ in found])
     at_place, elsewhere, named = [], [], []
-    cell = planted.QUARTER // 2
+    cell = pointer.QUARTER // 2
     for fields, faces, _ in found:
         left, top, right, bottom = places[fields["id"]]["v"]
         other = (top + 24) % 48
         level = faces.mean((0, 3)) - oval(faces)
         for start, told in ((top, at_place), (other, elsewhere)):
             told.append(level[start : start + cell, left : left + cell].mean())
-        (word,) = set(re.findall("[a-z]+", fields["text"].lower())) & set(planted.COLOURS)
+        (word,) = set(re.findall("[a-z]+", fields["text"].lower())) & set(pointer.COLOURS)
         colour = faces[:, top:bottom, left:right].mean((0, 1, 2))
-        shades = {name: np.dot(colour - colour.mean(), shade) for name, shade in planted.COLOURS.items()}
+        shades = {name: np.dot(colour - colour.mean(), shade) for name, shade in pointer.COLOURS.items()}
         named.append(max(shades, key=lambda name: shades[name]) == word)
-    alone = planted.pointer_ceilings({"A": 0.0, "V": planted.POINTED_EVIDENCE["V"]}, draws=10)["TV"].accuracy
+    alone = pointer.pointer_ceilings({"A": 0.0, "V": pointer.POINTED_EVIDENCE["V"]}, draws=10)["TV"].accuracy
     assert np.mean(named) == 1.0
     assert accuracy(np.array(at_place), labels[:, 0]) == pytest.approx(alone, abs=0.03)
     assert accuracy(np.array(elsewhere), labels[:, 0]) == pytest.approx(0.5, abs=0.04)

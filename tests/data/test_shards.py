@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mesm_data import shards
+from mesm_data import files
+from mesm_data.dataset import reader as reader_module
+from mesm_data.dataset import schema, verify, writer
 from mesm_data.errors import ShardError
 from tests.data.made_up import write_made_up
 from tests.data.rows import made_up_row
@@ -22,28 +24,28 @@ def write_dataset(folder: Path, rows: int = 20) -> Path:
     (folder / "shards").mkdir(parents=True)
     listed, hashes, light = [], [], []
     for split, numbers in (("train", range(rows - 4)), ("test", range(rows - 4, rows))):
-        table = shards.to_table([made_up_row(n, split) for n in numbers])
+        table = schema.to_table([made_up_row(n, split) for n in numbers])
         name = f"shards/{split}-00000-of-00001.parquet"
-        shards.write_table(folder / name, table, {"corpus": "iemocap"})
+        writer.write_table(folder / name, table, {"corpus": "iemocap"})
         listed.append({"name": name, "split": split, "rows": table.num_rows})
-        hashes += shards.content_hashes(table)
+        hashes += schema.content_hashes(table)
         light += table.select(["id", "split", "labels"]).to_pylist()
     index = {
-        "schema_version": shards.SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION,
         "corpus": "iemocap",
         "emotions": EMOTIONS,
         "shards": listed,
         "files": {
             shard["name"]: {
                 "bytes": (folder / shard["name"]).stat().st_size,
-                "sha256": shards.sha256_of(folder / shard["name"]),
+                "sha256": files.sha256_of(folder / shard["name"]),
             }
             for shard in listed
         },
-        "content": shards.overall_hash(hashes),
-        "counts": shards.count_rows(light, EMOTIONS),
+        "content": schema.overall_hash(hashes),
+        "counts": schema.count_rows(light, EMOTIONS),
     }
-    shards.write_text(folder / "index.json", json.dumps(index))
+    files.write_text(folder / "index.json", json.dumps(index))
     return folder
 
 
@@ -54,10 +56,10 @@ def dataset(tmp_path: Path) -> Path:
 
 def test_a_row_comes_back_as_it_was_written(dataset: Path) -> None:
     (row,) = [made_up_row(5)]
-    table = next(shards.open_dataset(dataset).tables("train"))
-    assert table.num_rows == shards.ROW_GROUP
-    np.testing.assert_array_equal(shards.faces_of(table, 5), row.clip.faces)
-    np.testing.assert_array_equal(shards.mels_of(table, 5), row.clip.mels)
+    table = next(reader_module.open_dataset(dataset).tables("train"))
+    assert table.num_rows == schema.ROW_GROUP
+    np.testing.assert_array_equal(schema.faces_of(table, 5), row.clip.faces)
+    np.testing.assert_array_equal(schema.mels_of(table, 5), row.clip.mels)
     fields = table.drop_columns(["faces", "mels"]).slice(5, 1).to_pylist()[0]
     assert fields["text"] == row.utterance.text
     assert fields["votes"] == [vote._asdict() for vote in row.utterance.votes]
@@ -68,34 +70,34 @@ def test_a_row_comes_back_as_it_was_written(dataset: Path) -> None:
 
 
 def test_an_utterance_without_faces_or_sound_can_be_stored(tmp_path: Path) -> None:
-    table = shards.to_table([made_up_row(0, faces=0, chunks=0), made_up_row(1)])
-    shards.write_table(tmp_path / "a.parquet", table, {})
+    table = schema.to_table([made_up_row(0, faces=0, chunks=0), made_up_row(1)])
+    writer.write_table(tmp_path / "a.parquet", table, {})
     read = pq.read_table(tmp_path / "a.parquet")
-    assert shards.faces_of(read, 0).shape == (0, 48, 48, 3)
-    assert shards.mels_of(read, 0).shape == (0, 128, 32)
-    np.testing.assert_array_equal(shards.faces_of(read, 1), made_up_row(1).clip.faces)
+    assert schema.faces_of(read, 0).shape == (0, 48, 48, 3)
+    assert schema.mels_of(read, 0).shape == (0, 128, 32)
+    np.testing.assert_array_equal(schema.faces_of(read, 1), made_up_row(1).clip.faces)
 
 
 def test_the_same_rows_give_the_same_bytes_and_row_groups_of_eight(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        shards.write_table(tmp_path / name, shards.to_table([made_up_row(n) for n in range(20)]), {"x": 1})
-    assert shards.sha256_of(tmp_path / "a") == shards.sha256_of(tmp_path / "b")
+        writer.write_table(tmp_path / name, schema.to_table([made_up_row(n) for n in range(20)]), {"x": 1})
+    assert files.sha256_of(tmp_path / "a") == files.sha256_of(tmp_path / "b")
     metadata = pq.ParquetFile(tmp_path / "a").metadata
     assert [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)] == [8, 8, 4]
 
 
 def test_the_content_hash_sees_every_value_but_not_the_sharding(dataset: Path, tmp_path: Path) -> None:
     rows = [made_up_row(n) for n in range(6)]
-    whole = shards.content_hashes(shards.to_table(rows))
-    apart = shards.content_hashes(shards.to_table(rows[3:])) + shards.content_hashes(shards.to_table(rows[:3]))
-    assert shards.overall_hash(whole) == shards.overall_hash(apart)
+    whole = schema.content_hashes(schema.to_table(rows))
+    apart = schema.content_hashes(schema.to_table(rows[3:])) + schema.content_hashes(schema.to_table(rows[:3]))
+    assert schema.overall_hash(whole) == schema.overall_hash(apart)
     rows[2].clip.faces[0, 0, 0, 0] ^= 1
-    assert shards.overall_hash(shards.content_hashes(shards.to_table(rows))) != shards.overall_hash(whole)
+    assert schema.overall_hash(schema.content_hashes(schema.to_table(rows))) != schema.overall_hash(whole)
 
 
 def test_a_whole_dataset_verifies(dataset: Path) -> None:
-    assert shards.verify(dataset) == []
-    opened = shards.open_dataset(dataset)
+    assert verify.verify(dataset) == []
+    opened = reader_module.open_dataset(dataset)
     assert opened.splits == ("train", "test")
     assert opened.index["counts"]["test"]["utterances"] == 4
     assert sum(1 for _ in opened.rows(["id"])) == 20
@@ -107,7 +109,7 @@ def test_one_changed_byte_is_found(dataset: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
-    (problem,) = shards.verify(dataset)
+    (problem,) = verify.verify(dataset)
     assert problem.startswith(f"{path}: sha256 ")
 
 
@@ -115,14 +117,14 @@ def test_a_cut_shard_is_found_with_its_sizes(dataset: Path) -> None:
     path = dataset / "shards/test-00000-of-00001.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:-100])
-    assert shards.verify(dataset) == [f"{path}: {len(content) - 100} bytes, expected {len(content)}"]
+    assert verify.verify(dataset) == [f"{path}: {len(content) - 100} bytes, expected {len(content)}"]
     with pytest.raises(ShardError, match=r"test-00000-of-00001\.parquet: not a whole Parquet file"):
-        list(shards.open_dataset(dataset).tables("test"))
+        list(reader_module.open_dataset(dataset).tables("test"))
 
 
 def test_a_missing_and_a_foreign_shard_are_found(dataset: Path) -> None:
     (dataset / "shards/test-00000-of-00001.parquet").rename(dataset / "shards/other.parquet")
-    missing, stray = shards.verify(dataset)
+    missing, stray = verify.verify(dataset)
     assert missing == f"{dataset / 'shards/test-00000-of-00001.parquet'}: missing"
     assert stray == f"{dataset / 'shards/other.parquet'}: not in index.json; a file of another build?"
 
@@ -132,7 +134,7 @@ def test_an_index_that_lies_about_its_counts_is_found(dataset: Path) -> None:
     index["counts"]["train"]["anger"] += 1
     index["shards"][0]["rows"] += 1
     (dataset / "index.json").write_text(json.dumps(index))
-    assert shards.verify(dataset) == [
+    assert verify.verify(dataset) == [
         "shards/train-00000-of-00001.parquet: 16 rows, expected 17",
         "counts by part and emotion differ from index.json",
     ]
@@ -144,7 +146,7 @@ def test_an_index_that_says_another_thing_than_its_shards_is_found(tmp_path: Pat
     index = json.loads((folder / "index.json").read_text())
     index[name] = value
     (folder / "index.json").write_text(json.dumps(index))
-    assert f"shards/train-00000-of-00001.parquet: {name} in it and in index.json are not the same" in shards.verify(
+    assert f"shards/train-00000-of-00001.parquet: {name} in it and in index.json are not the same" in verify.verify(
         folder
     )
 
@@ -154,32 +156,32 @@ def test_an_index_that_lacks_something_is_told(dataset: Path) -> None:
     del index["files"], index["counts"]
     (dataset / "index.json").write_text(json.dumps(index))
     with pytest.raises(ShardError, match=r"index\.json: lacks files, counts; build the dataset again"):
-        shards.verify(dataset)
+        verify.verify(dataset)
 
 
 def test_a_folder_without_a_dataset_says_so(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"index\.json: not found; expected a folder made by `mesm-data build`"):
-        shards.open_dataset(tmp_path)
+        reader_module.open_dataset(tmp_path)
     (tmp_path / "build.json").write_text("{}")
     with pytest.raises(ShardError, match="a build was begun here: run it again to finish it"):
-        shards.open_dataset(tmp_path)
+        reader_module.open_dataset(tmp_path)
     (tmp_path / "index.json").write_text("{cut")
     with pytest.raises(ShardError, match="not an index of a dataset"):
-        shards.open_dataset(tmp_path)
+        reader_module.open_dataset(tmp_path)
 
 
 def test_a_text_goes_through_a_link_and_into_a_pipe(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "kept.json")
-    shards.write_text(tmp_path / "link", "through")
+    files.write_text(tmp_path / "link", "through")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "kept.json").read_text() == "through"
     os.mkfifo(tmp_path / "pipe")
     reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
-    shards.write_text(tmp_path / "pipe", "piped")
+    files.write_text(tmp_path / "pipe", "piped")
     assert reader.communicate(timeout=30)[0] == "piped"
 
 
 def test_a_text_that_cannot_be_written_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as failed:
-        shards.write_text(tmp_path / "nowhere" / "page.html", "")
+        files.write_text(tmp_path / "nowhere" / "page.html", "")
     assert failed.value.filename == str(tmp_path / "nowhere" / "page.html")

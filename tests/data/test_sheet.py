@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mesm_data.cli import main
+from mesm_data.dataset.reader import open_dataset
 from mesm_data.errors import ShardError
 from mesm_data.report.sheet import Example, examples, face_slots, mel_picture, pieces, utterance_sheet
-from mesm_data.shards import open_dataset
 from tests.data.made_up import made_up_rows, write_made_up
 
 

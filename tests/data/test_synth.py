@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 from mesm_data import synth
 from mesm_data.corpora import iemocap, mosei
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS, DataError, Issue
-from mesm_data.faces import MTCNN
+from mesm_data.faces.mtcnn import MTCNN
 from mesm_data.splits import stats
 from mesm_data.splits.expected import read_expected, read_expected_file
 from mesm_data.splits.verify import verify_corpus

@@ -11,7 +11,7 @@ from mesm_data import synth
 from mesm_data.corpora import iemocap, mosei
 from mesm_data.errors import SplitError
 from mesm_data.splits.expected import Expected, read_expected, read_expected_file
-from mesm_data.splits.report import SplitReport, to_dict, to_text, verdict, write_differences
+from mesm_data.splits.split_report import SplitReport, to_dict, to_text, verdict, write_differences
 from mesm_data.splits.verify import verify_corpus, verify_rows
 from mesm_data.utterance import Utterance
 from tests.data.annotated import iemocap_turn, in_three, paper_of, publish, small_iemocap, write_lists

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mesm_data.report.votes import agreement, only_named, told
 from mesm_data.utterance import Vote
+from mesm_data.votes import agreement, only_named, told
 
 
 def named(*said: str) -> list[Vote]:

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mesm_data import planted
-from mesm_data.shards import Dataset, open_dataset
-from mesm_model import extract, features, text, word_vectors
+from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.synth import planted, synthetic_dataset
+from mesm_model.features import extract, store, word_vectors
+from mesm_model.models.common import text
 
 TEXT = "I am so happy that you are here although it was a sad and angry day before and everyone was frustrated"
 
@@ -33,11 +34,11 @@ def other_emotions(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Two utterances about joy and grief, in the folder "other"."""
     folder: Path = tmp_path_factory.mktemp("data") / "other"
 
-    def sample(rng: np.random.Generator) -> planted.Sample:
+    def sample(rng: np.random.Generator) -> synthetic_dataset.Sample:
         faces, mels = rng.integers(0, 256, (1, 48, 48, 3)), rng.standard_normal((1, 128, 32))
-        return planted.Sample((1, 0), "Well.", faces.astype(np.uint8), mels.astype(np.float16))
+        return synthetic_dataset.Sample((1, 0), "Well.", faces.astype(np.uint8), mels.astype(np.float16))
 
-    planted.write_samples(folder, "other", ("joy", "grief"), {"train": 1, "test": 1}, {"seed": 0}, sample, {})
+    synthetic_dataset.write_samples(folder, "other", ("joy", "grief"), {"train": 1, "test": 1}, {"seed": 0}, sample, {})
     return open_dataset(folder)
 
 
@@ -54,7 +55,7 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     planted.write_planted(folder / "data", {"train": 600, "valid": 100, "test": 300})
     told = {word for words in planted.WORDS.values() for word in words}
     word_vectors.write_table(
-        folder / "glove.txt", word_vectors.hashed({*told, *planted.FILLERS, *planted.EMOTIONS}, size=32)
+        folder / "glove.txt", word_vectors.hashed({*told, *planted.FILLERS, *synthetic_dataset.EMOTIONS}, size=32)
     )
     words = extract.Wanted("glove", folder / "glove.txt")
     return with_features(open_dataset(folder / "data"), folder / "features", t=words)
@@ -64,4 +65,4 @@ def with_features(dataset: Dataset, out: Path, **wanted: extract.Wanted) -> Data
     """With sets that need no file, but for those that are named."""
     usual = {modality: extract.Wanted(name) for modality, name in extract.DEFAULTS.items()}
     extract.make_features(dataset, out, usual | wanted, quiet=True)
-    return features.attach(dataset, out)
+    return store.attach(dataset, out)

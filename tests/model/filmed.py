@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mesm_data.shards import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.utterance import Source
 from tests.data.made_up import made_up_rows, write_made_up
 

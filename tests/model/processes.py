@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from mesm_data.shards import open_dataset
-from mesm_model import checkpoint
+from mesm_data.dataset.reader import open_dataset
 from mesm_model.models import mesm
-from mesm_model.ranks import join
-from mesm_model.train import Machine, Settings, train
+from mesm_model.runs import checkpoint
+from mesm_model.runs.distributed import join
+from mesm_model.runs.settings import Machine, Settings
+from mesm_model.training.train import train
 
 CONFIG = mesm.Config(
     emotions=4, text_encoder="tiny", top_p=0.5, width=4, hidden=16, d=8, layers=1, heads=2, feed_forward=16, dropout=0.2
@@ -27,7 +28,7 @@ PATIENCE = 120.0  # seconds
 _save = checkpoint.save
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["mesm_model.train", "mesm_model.models.mesm", "torch.utils.tensorboard"])
+_CONTEXT.set_forkserver_preload(["mesm_model.training.train", "mesm_model.models.mesm", "torch.utils.tensorboard"])
 
 
 def start(dataset: Path, out: Path, world: int = 1, **changed: Any) -> list[ForkServerProcess]:

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_model.attention import GRADIENTS, CrossModalAttention, Trace, lessened, let_through
-from mesm_model.nucleus import select
+from mesm_model.models.common.attention import GRADIENTS, CrossModalAttention, Trace, lessened, let_through
+from mesm_model.models.common.nucleus import select
 from mesm_model.sparse.sites import Sites, narrow
 from tests.model.awkward import FORMS, spread_rows
 

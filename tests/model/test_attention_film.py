@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.media import DecodeLog, frames, probe, sounds
-from mesm_data.shards import Dataset
-from mesm_model import attention_film
-from mesm_model.attention_film import FACE, MEL, SIZES, SPEAKER, _board, _fitted, write_film
-from mesm_model.predict import Model, load_model
-from mesm_model.visualize import look
+from mesm_data.media.audio import sounds
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.probe import probe
+from mesm_data.media.video import frames
+from mesm_model.prediction import attention_video
+from mesm_model.prediction.attention_maps import look
+from mesm_model.prediction.attention_video import FACE, MEL, SIZES, SPEAKER, _board, _fitted, write_film
+from mesm_model.prediction.predict import Model, load_model
 from tests.data.test_encode import CLICKS, write_recording
 from tests.data.test_encode import RATE as HZ
 from tests.model.filmed import write_filmed
@@ -35,7 +38,7 @@ def film(dataset: Dataset, model: Model, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("film")
     write_recording(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_film, "RATE", 8)
+        patch.setattr(attention_video, "RATE", 8)
         write_film(folder / "overlay.mp4", look(dataset, model, [ID])[0], model, folder)
     return folder / "overlay.mp4"
 
@@ -66,7 +69,7 @@ def test_the_film_shows_speaker_face_and_a_cursor_that_moves(film: Path) -> None
 
 def test_without_the_raw_corpus_the_film_is_silent(dataset: Dataset, model: Model, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_film, "RATE", 4)
+        patch.setattr(attention_video, "RATE", 4)
         write_film(tmp_path / "film.mp4", look(dataset, model, [ID])[0], model, None)
     assert not probe(tmp_path / "film.mp4").has_audio
 

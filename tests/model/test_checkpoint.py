@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_data.shards import Dataset
-from mesm_model import checkpoint as checkpoints
-from mesm_model.checkpoint import Checkpoint, CheckpointError, build_model, check_data, load, save
+from mesm_data.dataset.reader import Dataset
 from mesm_model.models import fe2e
+from mesm_model.runs import checkpoint as checkpoints
+from mesm_model.runs.checkpoint import Checkpoint, CheckpointError, build_model, check_data, load, save
 from tests.model.narrow import NARROW, batch
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from mesm_data.shards import Dataset
+from mesm_data.dataset.reader import Dataset
 from mesm_model.cli import main
 
 NARROW = ["--set", "width=2", "--set", "hidden=8", "--set", "d=4", "--set", "heads=1", "--set", "feed_forward=8"]

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.shards import Dataset
-from mesm_model import compare as comparing
-from mesm_model import compare_tables as tables
-from mesm_model import paper
 from mesm_model.cli import main
-from mesm_model.compare import Comparison, compare, find_runs, holm, permutation_test
-from mesm_model.metrics import score
-from mesm_model.options import choose, with_values
-from mesm_model.ranks import Ranks, join
-from mesm_model.train import Machine, train
+from mesm_model.evaluation import paper
+from mesm_model.evaluation.metrics import score
+from mesm_model.experiments import compare as comparing
+from mesm_model.experiments import compare_tables as tables
+from mesm_model.experiments.compare import Comparison, compare, find_runs, holm, permutation_test
+from mesm_model.runs.distributed import Ranks, join
+from mesm_model.runs.settings import Machine, choose, with_values
+from mesm_model.training.train import train
 from tests.browser import needs_chromium, open_browser
 
 IEMOCAP = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mesm_data.errors import DataError
-from mesm_model.nucleus import select
+from mesm_model.models.common.nucleus import select
 from mesm_model.sparse.conv import (
     SparseBatchNorm,
     SparseMaxPool2d,

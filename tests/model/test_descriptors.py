@@ -8,7 +8,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from mesm_data.clip import Recipe
-from mesm_model.descriptors import BARK, COMPONENTS, FaceFit, FaceMoments, bbe34, face35, mel_filters
+from mesm_model.features.descriptors import BARK, COMPONENTS, FaceFit, FaceMoments, bbe34, face35, mel_filters
 
 RECIPE = Recipe()
 

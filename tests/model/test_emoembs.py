@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
-from mesm_data.planted import planted_ceiling
-from mesm_data.shards import Dataset
-from mesm_model import fixed, models
+from mesm_data.dataset.reader import Dataset
+from mesm_data.synth.planted import planted_ceiling
+from mesm_model import models
+from mesm_model.models.common import two_phase as two_phase_module
 from tests.model import two_phase
 
 SMALL = {"audio_hidden": 6, "vision_hidden": 5, "layers": 2, "learned_emotions": True}
@@ -51,7 +52,7 @@ def test_given_vectors_of_emotions_are_taken_over_and_stay_as_they_are() -> None
     vectors = torch.randn(3, 12, dtype=torch.float64)
     model = two_phase.build("emoembs", **SMALL | {"learned_emotions": False})
     sets = {m: {"mean": [0.0] * size, "deviation": [1.0] * size} for m, size in two_phase.SIZES.items()}
-    fixed.settle(model, {"sets": sets, "emotions": vectors.tolist()})
+    two_phase_module.settle(model, {"sets": sets, "emotions": vectors.tolist()})
     torch.testing.assert_close(model.emotions.detach(), vectors)
     model(two_phase.batch(*two_phase.LENGTHS)).sum().backward()
     assert model.emotions.grad is None

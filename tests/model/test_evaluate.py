@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_data import planted
-from mesm_data.shards import Dataset, open_dataset
-from mesm_model import metrics, paper
-from mesm_model.attention import TracedLevel
-from mesm_model.checkpoint import CheckpointError, build_model, load, save
-from mesm_model.evaluate import evaluate, pointing, probabilities, seeds_of, write_predictions
+from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.synth import pointer
+from mesm_model.evaluation import metrics, paper
+from mesm_model.evaluation.evaluate import evaluate, write_predictions
+from mesm_model.evaluation.inference import probabilities
+from mesm_model.evaluation.pointing import pointing
+from mesm_model.evaluation.scores import from_json, spread, spread_text, to_json, to_text
 from mesm_model.loader import open_part
 from mesm_model.models import fe2e
-from mesm_model.ranks import Ranks, join
-from mesm_model.report import from_json, spread, spread_text, to_json, to_text
-from mesm_model.train import Machine, Settings, train
+from mesm_model.models.common.attention import TracedLevel
+from mesm_model.runs.checkpoint import CheckpointError, build_model, load, save
+from mesm_model.runs.distributed import Ranks, join
+from mesm_model.runs.folder import seeds_of
+from mesm_model.runs.settings import Machine, Settings
+from mesm_model.training.train import train
 from tests.model.narrow import NARROW
 
 
@@ -183,7 +187,7 @@ class Knowing(torch.nn.Module):
 def test_the_overlap_of_nucleus_and_true_place_is_all_or_nothing_when_it_should_be(
     tmp_path: Path, alone: Ranks
 ) -> None:
-    planted.write_pointer(tmp_path / "pointer", {"train": 2, "test": 12})
+    pointer.write_pointer(tmp_path / "pointer", {"train": 2, "test": 12})
     dataset = open_dataset(tmp_path / "pointer")
     part = open_part(dataset, "test", None)
     places = {p["id"]: p for p in map(json.loads, (dataset.folder / "places.jsonl").read_text().splitlines())}

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mesm_data import planted
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
-from mesm_data.folders import alone
-from mesm_data.shards import Dataset, open_dataset
-from mesm_model import extract, features
+from mesm_data.files import alone
+from mesm_data.synth import planted
 from mesm_model.cli import main
-from mesm_model.extract import NEEDED, Wanted, make_features, makers, read_utterances, read_wanted
-from mesm_model.word_vectors import hashed, write_table
+from mesm_model.features import extract, store
+from mesm_model.features.extract import NEEDED, Wanted, make_features, makers, read_utterances, read_wanted
+from mesm_model.features.word_vectors import hashed, write_table
 
 USUAL = {modality: Wanted(name) for modality, name in extract.DEFAULTS.items()}
 
@@ -36,7 +36,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> None:
     made = makers(featured)
     for part in featured.splits:
-        stored = features.open_part(featured, part)
+        stored = store.open_part(featured, part)
         for n, (utterance, clip) in enumerate(read_utterances(featured, NEEDED["bbe34"] + NEEDED["face35"], part)):
             for modality, ragged in stored.items():
                 assert ragged.of(n).tolist() == made[modality].rows(utterance, clip).tolist(), utterance.id  # type: ignore[union-attr]
@@ -73,7 +73,7 @@ def test_statistics_and_fits_come_from_the_training_part_alone(few: Dataset, tmp
             assert made["few"]["sets"][modality][figure] == made["more"]["sets"][modality][figure]
     for name in ("text-svd/words.txt", "vision-face35/faces.npz"):
         assert (tmp_path / "few" / name).read_bytes() == (tmp_path / "more" / name).read_bytes()
-    training = features.open_part(features.attach(few, tmp_path / "few"), "train")
+    training = store.open_part(store.attach(few, tmp_path / "few"), "train")
     for modality, ragged in training.items():
         np.testing.assert_allclose(made["few"]["sets"][modality]["mean"], ragged.rows.mean(0, dtype=float))
 
@@ -109,7 +109,7 @@ def test_an_imported_set_says_how_many_utterances_it_lacks_and_how_many_numbers_
     )
     assert result.exit_code == 0, result.output
     assert "18 utterances have none: the file does not name them" in result.output
-    rows_of = features.open_part(features.attach(few, tmp_path / "f"), "train")["a"]
+    rows_of = store.open_part(store.attach(few, tmp_path / "f"), "train")["a"]
     assert rows_of.counts.tolist() == [1, 0, 0, 1, *[0] * 8]
     assert rows_of.of(3).tolist() == [[1, 1.5, 7]]
     assert rows_of.of(0).tolist() == [[0, 1.5, 0]]

@@ -10,8 +10,8 @@ import pytest
 
 from mesm_data.errors import CorpusError, DataError
 from mesm_data.utterance import Source, Utterance
-from mesm_model import feature_tables
-from mesm_model.feature_tables import FACET_EMOTIONS, read_disvoice, read_openface, read_opensmile, read_pickled
+from mesm_model.features import external
+from mesm_model.features.external import FACET_EMOTIONS, read_disvoice, read_openface, read_opensmile, read_pickled
 
 AUS = [1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45]
 OPENFACE = ["frame", "face_id", "timestamp", "confidence", "success", "pose_Rx", *(f"AU{n:02d}_r" for n in AUS)]
@@ -20,7 +20,7 @@ OPENFACE += [f"AU{n:02d}_c" for n in sorted([*AUS, 28])]
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    feature_tables._read_sheet.cache_clear()
+    external._read_sheet.cache_clear()
 
 
 def utterance(name: str = "video_3", start: float = 0.0, end: float = 1.0) -> Utterance:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.shards import Dataset
-from mesm_model import features
-from mesm_model.checkpoint import about
+from mesm_model.features import store
 from mesm_model.loader import PAIR_MB, ROW_MB, open_part, read
 from mesm_model.models import emoembs, fe2e, lf_lstm
-from mesm_model.options import choose
+from mesm_model.runs import folder
+from mesm_model.runs.checkpoint import about
+from mesm_model.runs.settings import choose
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def own(featured: Dataset, tmp_path: Path) -> Path:
 
 
 def test_a_batch_holds_the_features_in_place_of_tokens_faces_and_mels(featured: Dataset) -> None:
-    stored, part = features.open_part(featured, "valid"), open_part(featured, "valid", None)
+    stored, part = store.open_part(featured, "valid"), open_part(featured, "valid", None)
     (batch,) = read(part, [[3, 0]])
     assert (len(batch.tokens), len(batch.faces), len(batch.mels)) == (0, 0, 0)
     for modality, (rows, counts) in batch.features.items():
@@ -50,8 +51,8 @@ def test_the_cost_of_an_utterance_counts_its_rows(featured: Dataset) -> None:
 
 
 def test_a_model_gets_what_it_takes(small: Dataset, featured: Dataset) -> None:
-    assert features.suited(featured, "lf-lstm", lf_lstm.Config) is featured
-    assert features.attached(features.suited(featured, "fe2e", fe2e.Config)) is None
+    assert store.suited(featured, "lf-lstm", lf_lstm.Config) is featured
+    assert store.attached(store.suited(featured, "fe2e", fe2e.Config)) is None
     with pytest.raises(
         DataError, match=r"lf-lstm takes fixed features; make them with `mesm features .*then give --feat"
     ):
@@ -79,7 +80,7 @@ def test_a_run_remembers_the_names_and_the_digest_of_its_features(small: Dataset
 
 
 def test_sets_that_stand_in_for_the_papers_are_named(featured: Dataset, learnable: Dataset) -> None:
-    told = [features.described(dataset.index["features"], m) for dataset in (featured, learnable) for m in ("tav", "t")]
+    told = [store.described(dataset.index["features"], m) for dataset in (featured, learnable) for m in ("tav", "t")]
     assert told == [
         "features hash, bbe34, face35, not the paper's",
         "features hash, not the paper's",
@@ -92,7 +93,7 @@ def test_features_of_another_dataset_are_refused(learnable: Dataset, own: Path) 
     with pytest.raises(
         DataError, match=r"own: features of another dataset \(content .{12}, .* has .{12}\); run `mesm feat"
     ):
-        features.attach(learnable, own)
+        store.attach(learnable, own)
 
 
 def test_features_of_other_shards_are_refused(small: Dataset, own: Path) -> None:
@@ -100,39 +101,39 @@ def test_features_of_other_shards_are_refused(small: Dataset, own: Path) -> None
     with pytest.raises(
         DataError, match=r"own: features of other shards, there are none for test-00000-of-00002.parquet"
     ):
-        features.attach(replace(small, index=small.index | {"shards": other}), own)
+        store.attach(replace(small, index=small.index | {"shards": other}), own)
 
 
 def test_a_folder_that_is_not_finished_is_told(small: Dataset, own: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"features.json: not found, expected a folder made by `mesm features`$"):
-        features.attach(small, tmp_path)
+        store.attach(small, tmp_path)
     (own / "features.json").unlink()
     with pytest.raises(DataError, match="they were begun here: run it again to finish them"):
-        features.attach(small, own)
+        store.attach(small, own)
 
 
 def test_a_file_that_was_changed_or_lost_is_told(small: Dataset, own: Path) -> None:
     path = own / "audio-bbe34" / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: changed or cut short; delete the folder .*own"):
-        features.open_part(features.attach(small, own), "valid")
+        store.open_part(store.attach(small, own), "valid")
     path.unlink()
     with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: not found; delete the folder"):
-        features.open_part(features.attach(small, own), "valid")
-    features.open_part(features.attach(small, own), "train")  # is whole
+        store.open_part(store.attach(small, own), "valid")
+    store.open_part(store.attach(small, own), "train")  # is whole
 
 
 def test_where_a_runs_features_are_is_read_from_its_scores(tmp_path: Path) -> None:
-    assert features.features_of(tmp_path) is None
+    assert folder.features_of(tmp_path) is None
     for name, found in (("one", {"words": "", "folder": "features"}), ("many/seed-0", {"words": "", "folder": "f"})):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "scores.json").write_text(json.dumps({"parts": {"test": {"features": found}}}))
-    assert features.features_of(tmp_path / "one") == Path("features")
-    assert features.features_of(tmp_path / "many") == Path("f")
+    assert folder.features_of(tmp_path / "one") == Path("features")
+    assert folder.features_of(tmp_path / "many") == Path("f")
 
 
 def test_a_description_that_is_cut_short_is_told(featured: Dataset, own: Path) -> None:
     path = own / "features.json"
     path.write_text(path.read_text()[:200])
     with pytest.raises(DataError, match=r"features.json: cut short or changed .*; delete the folder .* again"):
-        features.attach(featured, own)
+        store.attach(featured, own)

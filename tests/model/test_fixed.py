@@ -2,13 +2,14 @@
 
 import torch
 
-from mesm_model import fixed, models
+from mesm_model import models
 from mesm_model.models import fe2e
+from mesm_model.models.common import two_phase as two_phase_module
 from tests.model import two_phase
 
 
 def test_columns_are_standardised_by_the_figures_they_are_given() -> None:
-    inputs = fixed.FixedInputs({"a": 2})
+    inputs = two_phase_module.FixedInputs({"a": 2})
     inputs.settle({"a": ([1.0, -1.0], [2.0, 0.5])})
     batch = two_phase.batch((1, 3, 1))
     rows = torch.tensor([[1.0, -1.0], [3.0, 0.0], [-1.0, -1.5]])
@@ -19,7 +20,7 @@ def test_columns_are_standardised_by_the_figures_they_are_given() -> None:
 
 def test_until_they_are_given_figures_columns_stay_as_they_are() -> None:
     batch = two_phase.batch((2, 1, 1))
-    assert torch.equal(fixed.FixedInputs({"t": 12})(batch, "t")[0], batch.features["t"][0])
+    assert torch.equal(two_phase_module.FixedInputs({"t": 12})(batch, "t")[0], batch.features["t"][0])
 
 
 def test_the_figures_travel_with_the_weights() -> None:
@@ -32,13 +33,13 @@ def test_the_figures_travel_with_the_weights() -> None:
 
 
 def test_the_models_that_take_features_are_told_by_their_config() -> None:
-    two_phase_models = {name for name in models.names() if fixed.is_two_phase(models.load(name).Config)}
+    two_phase_models = {name for name in models.names() if two_phase_module.is_two_phase(models.load(name).Config)}
     assert two_phase_models == {"lf-lstm", "lf-trans", "emoembs", "mult"}
-    fixed.settle(torch.nn.Linear(1, 1), None)  # nothing to do for another
-    assert not fixed.is_two_phase(fe2e.Config())
+    two_phase_module.settle(torch.nn.Linear(1, 1), None)  # nothing to do for another
+    assert not two_phase_module.is_two_phase(fe2e.Config())
 
 
 def test_the_work_of_an_lstm_is_that_of_its_weights() -> None:
     lstm = torch.nn.LSTM(5, 4, num_layers=3, bidirectional=True)
     weights = sum(p.numel() for name, p in lstm.named_parameters() if name.startswith("weight"))
-    assert fixed.lstm_macs(7, 5, 4, layers=3) == 7 * weights
+    assert two_phase_module.lstm_macs(7, 5, 4, layers=3) == 7 * weights

@@ -7,10 +7,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mesm_model import flops
-from mesm_model.attention import CrossModalAttention, Trace
 from mesm_model.batch import FRAMES
-from mesm_model.flops import Count, Work
+from mesm_model.evaluation import flops as counting
+from mesm_model.evaluation.flops import Count
+from mesm_model.models.common import flops
+from mesm_model.models.common.attention import CrossModalAttention, Trace
+from mesm_model.models.common.flops import Work
 from mesm_model.sparse.sites import Sites
 from tests.model.narrow import NARROW, batch, build
 
@@ -49,16 +51,16 @@ def test_fe2e_is_counted_as_torch_counts_it(encoder: str) -> None:
 
 def test_padding_of_shorter_utterances_is_not_counted(encoder: str) -> None:
     model = build("fe2e", encoder)
-    together = flops.count(model, [batch((2, 1, 4), (5, 3, 9))])
-    apart = flops.count(model, [batch((2, 1, 4)), batch((5, 3, 9))])
+    together = counting.count(model, [batch((2, 1, 4), (5, 3, 9))])
+    apart = counting.count(model, [batch((2, 1, 4)), batch((5, 3, 9))])
     assert together == apart
 
 
 def test_at_p_1_mesm_has_the_products_of_fe2e_inside_its_frames_plus_the_attention(encoder: str) -> None:
     stacked = [batch((2, 3, 5), (1, 0, 4))]
-    dense = flops.count(build("fe2e", encoder), stacked)
-    sparse = flops.count(build("mesm", encoder, top_p=1.0), stacked)
-    for stage in set(flops.STAGES) - {"attention"}:
+    dense = counting.count(build("fe2e", encoder), stacked)
+    sparse = counting.count(build("mesm", encoder, top_p=1.0), stacked)
+    for stage in set(counting.STAGES) - {"attention"}:
         assert sparse.macs(stages=[stage], inside=True) == dense.macs(stages=[stage], inside=True), stage
     assert sparse.macs(stages=["attention"]) > 0 == dense.macs(stages=["attention"])
 
@@ -73,7 +75,7 @@ def test_sparse_convolutions_are_counted_by_the_pairs_of_the_trace(encoder: str)
             for level in trace.levels
             if level.modality == modality
         )
-        assert flops.count(model, [stacked]).macs(modality, ["convolution"]) == by_hand
+        assert counting.count(model, [stacked]).macs(modality, ["convolution"]) == by_hand
 
 
 def test_attention_is_counted_as_torch_counts_it(encoder: str) -> None:
@@ -86,7 +88,7 @@ def test_attention_is_counted_as_torch_counts_it(encoder: str) -> None:
 def test_counting_leaves_the_model_as_it_was_but_for_its_mode(encoder: str) -> None:
     model = build("mesm", encoder, top_p=0.5).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    flops.count(model, [batch((2, 1, 5))])
+    counting.count(model, [batch((2, 1, 5))])
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -98,7 +100,7 @@ def test_the_table_gives_shares_beside_the_papers() -> None:
         for name, macs, p in (("fe2e", 2_000_000_000, None), ("mesm", 1_000_000_000, 0.7))
     }
     counts["mesm"] = replace(counts["mesm"], dense=counts["fe2e"])
-    lines = flops.table(counts).splitlines()
+    lines = counting.table(counts).splitlines()
     assert lines[1].split() == ["convolution", "0.5000", "0.0000", "1.0000", "1.0000", "2.0000"]
     figures = lines.index("GFLOP  trunk of 9 faces  paper")
     assert [line.split() for line in lines[figures + 1 : figures + 3]] == [
@@ -107,17 +109,17 @@ def test_the_table_gives_shares_beside_the_papers() -> None:
     ]
     assert lines[figures + 5].split() == ["mesm", "0.500", "0.500", "0.500", "0.500", "0.60"]
     assert "8.65" in lines[-3]
-    narrow = flops.table({"fe2e": replace(counts["fe2e"], width=8)}).splitlines()
+    narrow = counting.table({"fe2e": replace(counts["fe2e"], width=8)}).splitlines()
     assert narrow[narrow.index("GFLOP  trunk of 9 faces  paper") + 1].split() == ["fe2e", "9.00", "-"]
 
 
 def test_a_count_knows_how_wide_the_model_is(encoder: str) -> None:
-    assert flops.count(build("fe2e", encoder), [batch((2, 1, 5))]).width == NARROW["width"]
+    assert counting.count(build("fe2e", encoder), [batch((2, 1, 5))]).width == NARROW["width"]
 
 
 def test_the_paper_ratios_are_those_of_its_tables() -> None:
-    assert flops.PAPER[0.7] / flops.PAPER_FE2E == pytest.approx(0.60, abs=0.005)
-    assert flops.PAPER[0.5] / flops.PAPER_FE2E == pytest.approx(0.50, abs=0.005)
+    assert counting.PAPER[0.7] / counting.PAPER_FE2E == pytest.approx(0.60, abs=0.005)
+    assert counting.PAPER[0.5] / counting.PAPER_FE2E == pytest.approx(0.50, abs=0.005)
 
 
 def test_the_paper_sizes_of_the_attention_differ_from_the_published_only_by_the_bias_that_does_nothing() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mesm_model.layers import Front
-from mesm_model.sparse.front import NormRelu
+from mesm_model.models.common.layers import Front
+from mesm_model.sparse.dense_stem import NormRelu
 
 LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 

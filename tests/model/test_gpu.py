@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from mesm_data.shards import Dataset
-from mesm_model.evaluate import evaluate
-from mesm_model.options import choose
-from mesm_model.ranks import join
-from mesm_model.train import Machine, train
+from mesm_data.dataset.reader import Dataset
+from mesm_model.evaluation.evaluate import evaluate
+from mesm_model.runs.distributed import join
+from mesm_model.runs.settings import Machine, choose
+from mesm_model.training.train import train
 from tests.model.narrow import batch, build
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from mesm_model.attention import GRADIENTS, CrossModalAttention, let_through
 from mesm_model.models import mesm
-from mesm_model.nucleus import nucleus_mask, select
+from mesm_model.models.common.attention import GRADIENTS, CrossModalAttention, let_through
+from mesm_model.models.common.nucleus import nucleus_mask, select
 from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
-from mesm_model.sparse.front import FirstConv2d, NormRelu
-from mesm_model.sparse.left_out import Offered, learn_from_left_out
+from mesm_model.sparse.dense_stem import FirstConv2d, NormRelu
+from mesm_model.sparse.mask_gradient import Offered, learn_from_left_out
 from mesm_model.sparse.sites import Sites, narrow
 from tests.model.awkward import FORMS, masks, random_mask, spread_rows, with_unused_rows
 
@@ -195,11 +195,11 @@ def test_the_same_step_twice_gives_the_same_bits():
 @on_a_device
 def test_the_tiles_of_an_offset_are_found_block_after_block():
     """Thousands of tiles go in blocks of 1024; here eleven go in blocks of 4."""
-    from mesm_model.sparse import kernels
+    from mesm_model.sparse.kernels import tables
 
     bits = torch.randint(0, 512, (11,), generator=torch.Generator().manual_seed(0)).to(DEVICE, torch.int32)
     tile, count = bits.new_empty(9, 11), bits.new_empty(9)
-    kernels.offset_kernel[(9,)](bits, tile, count, 11, 4)
+    tables.offset_kernel[(9,)](bits, tile, count, 11, 4)
     for offset in range(9):
         assert tile[offset, : count[offset]].tolist() == (bits >> offset & 1).nonzero().flatten().tolist()
 
@@ -332,7 +332,7 @@ def test_the_figures_of_tiles_are_those_of_all_their_rows_block_after_block():
     """Tiles of different sizes, one of them empty, in blocks of 2."""
     import triton.language as tl
 
-    from mesm_model.sparse import kernels
+    from mesm_model.sparse.kernels import norm as norm_module
 
     tiles = [3 * draw(rows, 5, seed=rows) + 1 for rows in (3, 0, 7, 1, 4)]
     means = [rows.sum(0) / max(1, len(rows)) for rows in tiles]
@@ -342,7 +342,7 @@ def test_the_figures_of_tiles_are_those_of_all_their_rows_block_after_block():
     found = [torch.zeros_like(means[0]) for _ in range(2)] + [torch.zeros_like(means[0][0])]
     norm = nn.BatchNorm1d(5, momentum=0.1).to(DEVICE, torch.float64)
     running = (norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone())
-    kernels.figures_kernel[(1,)](stats, counts, *found, *running, 5, norm.eps, 0.1, True, 5, tl.float64, 2, 16)
+    norm_module.figures_kernel[(1,)](stats, counts, *found, *running, 5, norm.eps, 0.1, True, 5, tl.float64, 2, 16)
     norm(torch.cat(tiles))
     variance, mean = torch.var_mean(torch.cat(tiles), 0, correction=0)
     assert_close(found, [mean, (variance + norm.eps).rsqrt(), torch.tensor(15.0)], 1e-12)
@@ -530,35 +530,36 @@ class Recorder:
 
 def launches_of_a_step(monkeypatch, dtype, channels, side):
     """Every kernel with the arguments of its launches in a training step of a level and of the front."""
-    from mesm_model.sparse import attention_kernels, front_kernels, kernels
+    from mesm_model.sparse.kernels import attention as attention_module
+    from mesm_model.sparse.kernels import conv, stem
+    from mesm_model.sparse.kernels import norm as norm_module
+    from mesm_model.sparse.kernels import select as select_module
 
     launches = {}
-    for module in (kernels, attention_kernels, front_kernels):
+    for module in (conv, attention_module, stem):
         for name, kernel in vars(module).copy().items():
             if name.endswith("_kernel"):
                 monkeypatch.setattr(module, name, Recorder(kernel, launches))
     places = side * side
-    kept = kernels.select(Sites.all(1, side, side), torch.full((1, places), 1 / places), 0.5, places // 2, 1e-6)
+    kept = select_module.select(Sites.all(1, side, side), torch.full((1, places), 1 / places), 0.5, places // 2, 1e-6)
     for buffer, value in ((kept.cache["slot"], -1), (kept.index, 0), (kept.live, False)):
         buffer.fill_(value)  # what the kernel would have written
     block = SubmanifoldBlock(channels, channels)
     x = torch.zeros(len(kept.index), channels, dtype=dtype, requires_grad=True)
     _, children = kept.pool()
-    y = kernels.conv_norm_relu(x, block.conv.weight.to(dtype), block.norm, kept, children)
+    y = norm_module.conv_norm_relu(x, block.conv.weight.to(dtype), block.norm, kept, children)
     y.backward(torch.zeros_like(y))
     rows = torch.zeros(places, channels, dtype=dtype, requires_grad=True)
-    y = kernels.norm_relu(rows, block.norm, side)
+    y = norm_module.norm_relu(rows, block.norm, side)
     y.backward(torch.zeros_like(y))
-    attention_kernels.scores(rows, rows[:1], block.norm.weight, places).sum().backward()
+    attention_module.scores(rows, rows[:1], block.norm.weight, places).sum().backward()
     for gate, sites in ((True, kept), (False, kept), (False, Sites.all(1, side, side))):
-        y = attention_kernels.let_through(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
+        y = attention_module.let_through(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
         y.backward(torch.zeros_like(y))
     for colours in (1, 3):
         frames, figures = torch.zeros(2, colours, side, side, dtype=torch.uint8), torch.ones(colours)
         for kind in (dtype, torch.float64):
-            front_kernels.first_conv(
-                frames, figures.to(kind), figures.to(kind), torch.zeros(20, colours, 5, 5, dtype=kind)
-            )
+            stem.first_conv(frames, figures.to(kind), figures.to(kind), torch.zeros(20, colours, 5, 5, dtype=kind))
     return launches
 
 

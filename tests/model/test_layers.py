@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from mesm_model.layers import Front, Fusion, UtteranceTransformer, sinusoids
+from mesm_model.models.common.layers import Front, Fusion, UtteranceTransformer, sinusoids
 
 
 def transformer(positions: bool = True) -> UtteranceTransformer:

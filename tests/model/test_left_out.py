@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mesm_model.attention import lessened
 from mesm_model.models import mesm
-from mesm_model.nucleus import select
+from mesm_model.models.common.attention import lessened
+from mesm_model.models.common.nucleus import select
 from mesm_model.sparse.conv import submanifold_conv, to_conv2d
-from mesm_model.sparse.left_out import Offered, learn_from_left_out
+from mesm_model.sparse.mask_gradient import Offered, learn_from_left_out
 from mesm_model.sparse.sites import Sites
 from tests.model.awkward import FORMS, masks, random_mask
 

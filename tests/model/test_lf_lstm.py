@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mesm_data.planted import planted_ceiling
-from mesm_data.shards import Dataset
+from mesm_data.dataset.reader import Dataset
+from mesm_data.synth.planted import planted_ceiling
 from mesm_model import models
-from mesm_model.fixed import final_states
-from mesm_model.options import choose
-from mesm_model.ranks import join
-from mesm_model.train import Machine, train
+from mesm_model.models.common.two_phase import final_states
+from mesm_model.runs.distributed import join
+from mesm_model.runs.settings import Machine, choose
+from mesm_model.training.train import train
 from tests.model import two_phase
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from mesm_data.planted import planted_ceiling
-from mesm_data.shards import Dataset
+from mesm_data.dataset.reader import Dataset
+from mesm_data.synth.planted import planted_ceiling
 from mesm_model import models
 from tests.model import two_phase
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mesm_data import planted, shards
+from mesm_data.dataset import schema, verify
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError, ShardError
-from mesm_data.shards import Dataset, open_dataset
+from mesm_data.synth import planted
 from mesm_model.loader import CHUNK_MB, FACE_MB, TOKEN_MB, open_part, plan_epoch, plan_reading, read
-from mesm_model.text import tokenize
+from mesm_model.models.common.text import tokenize
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,8 +40,8 @@ def test_every_utterance_comes_as_the_shards_have_it(small: Dataset, encoder: st
             assert (example.id, example.text) == (light["id"], light["text"])
             assert example.labels.tolist() == light["labels"]
             assert example.tokens.tolist() == tokenize(encoder, [light["text"]])[0]
-            assert np.array_equal(example.faces.permute(0, 2, 3, 1), shards.faces_of(table, row))
-            assert np.array_equal(example.mels[:, 0], shards.mels_of(table, row))
+            assert np.array_equal(example.faces.permute(0, 2, 3, 1), schema.faces_of(table, row))
+            assert np.array_equal(example.mels[:, 0], schema.mels_of(table, row))
             n += 1
     assert n == len(part) == 48
 
@@ -67,7 +68,7 @@ def test_a_part_that_is_not_there_is_told_with_those_that_are(small: Dataset) ->
 
 def test_the_dataset_is_still_whole_after_the_copy_was_made(small: Dataset) -> None:
     open_part(small, "train", None)
-    assert shards.verify(small.folder) == []
+    assert verify.verify(small.folder) == []
 
 
 def test_the_copy_is_made_once_and_a_torn_one_is_made_again(own: Dataset) -> None:
@@ -109,7 +110,7 @@ def test_a_folder_that_cannot_be_written_names_the_option_that_helps(own: Datase
 
 def test_two_processes_that_begin_together_both_get_the_copy(own: Dataset) -> None:
     code = (
-        "import sys, pathlib, mesm_data.shards as shards, mesm_model.loader as loader\n"
+        "import sys, pathlib, mesm_data.dataset.reader as shards, mesm_model.loader as loader\n"
         "print(len(loader.open_part(shards.open_dataset(pathlib.Path(sys.argv[1])), 'train', None)))"
     )
     command = [sys.executable, "-c", code, str(own.folder)]

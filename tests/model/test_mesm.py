@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mesm_data.errors import DataError
 from mesm_model import models
-from mesm_model.attention import GRADIENTS, Trace
 from mesm_model.batch import Batch, collate
+from mesm_model.models.common.attention import GRADIENTS, Trace
 from mesm_model.sparse.conv import from_conv2d
 from tests.model.narrow import EMOTIONS, batch, build, example
 from tests.model.test_fe2e import ALL_MODALITIES, unmoved

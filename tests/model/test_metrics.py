@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as oracle
 
 from mesm_data.errors import DataError
-from mesm_model.metrics import GRID, choose_thresholds, intervals, score, table, trivial
+from mesm_model.evaluation.metrics import GRID, choose_thresholds, intervals, score, table, trivial
 
 NAMES = ("acc", "wacc", "f1", "auc")
 

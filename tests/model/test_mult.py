@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.planted import planted_ceiling
-from mesm_data.shards import Dataset
+from mesm_data.synth.planted import planted_ceiling
 from mesm_model import models
-from mesm_model.layers import sinusoids
+from mesm_model.models.common.layers import sinusoids
 from mesm_model.models.mult import Config, Encoder, Layer
 from tests.model import two_phase
 

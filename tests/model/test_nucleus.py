@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mesm_model.nucleus import nucleus_mask, select
+from mesm_model.models.common.nucleus import nucleus_mask, select
 from mesm_model.sparse.sites import Sites
 from tests.model.awkward import random_mask
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_model import flops
-from mesm_model.attention import Trace, TracedLevel
+from mesm_model.evaluation import flops as counting
 from mesm_model.models import mesm
-from mesm_model.overlay import (
+from mesm_model.models.common import flops
+from mesm_model.models.common.attention import Trace, TracedLevel
+from mesm_model.prediction.overlay import (
     RED,
     STRENGTH,
     depth,
@@ -68,7 +69,7 @@ def test_what_a_layer_spares_is_what_the_flops_count_says(encoder: str, top_p: f
     trace = Trace()
     with torch.no_grad():
         model(one, trace)
-    work = flops.count(model, [one])
+    work = counting.count(model, [one])
     for modality, frames in (("v", 2), ("a", 3)):
         levels = of_modality(trace.levels, modality)
         assert [found.level for found in levels] == [1, 2, 3]

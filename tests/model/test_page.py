@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mesm_data.shards import Dataset
+from mesm_data.dataset.reader import Dataset
+from mesm_model.evaluation.page import _thinned
 from mesm_model.models import fe2e
-from mesm_model.page import _thinned
-from mesm_model.ranks import join
-from mesm_model.train import Machine, Settings, train
+from mesm_model.runs.distributed import join
+from mesm_model.runs.settings import Machine, Settings
+from mesm_model.training.train import train
 from tests.browser import needs_chromium, open_browser
 from tests.model.narrow import NARROW
 

@@ -14,17 +14,17 @@ from click.testing import Result as Done
 from mesm_data import synth
 from mesm_data.build import Settings, build
 from mesm_data.clip import Recipe
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError, MediaError
-from mesm_data.faces import Detection
-from mesm_data.shards import Dataset, open_dataset
+from mesm_data.faces.detector import Detection
 from mesm_data.synth.film import cut, write_wav
 from mesm_data.utterance import read_utterances
-from mesm_model import timeline
 from mesm_model.batch import collate
 from mesm_model.cli import main
 from mesm_model.loader import open_part
-from mesm_model.predict import Model, _people, answer, load_model, predict
-from mesm_model.words import Line
+from mesm_model.prediction import timeline
+from mesm_model.prediction.predict import Model, _people, answer, load_model, predict
+from mesm_model.prediction.transcripts import Line
 from tests.data.made_up import made_up_rows, write_made_up
 from tests.data.test_encode import write_recording
 from tests.model.untrained import write_run

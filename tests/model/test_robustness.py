@@ -12,16 +12,16 @@ import torch
 from click.testing import CliRunner
 
 from mesm_data.clip import Recipe
-from mesm_data.shards import Dataset
-from mesm_model import robustness as trying
+from mesm_data.dataset.reader import Dataset
 from mesm_model.cli import main
-from mesm_model.evaluate import open_run
-from mesm_model.extract import Wanted
+from mesm_model.evaluation.evaluate import open_run
+from mesm_model.experiments import robustness as trying
+from mesm_model.experiments.robustness import CLEAN, Damage, add_noise, black_out, damaged_part, damages, drop_words
+from mesm_model.features.extract import Wanted
 from mesm_model.models import fe2e
-from mesm_model.options import choose
-from mesm_model.ranks import Ranks, join
-from mesm_model.robustness import CLEAN, Damage, add_noise, black_out, damaged_part, damages, drop_words
-from mesm_model.train import Machine, Settings, train
+from mesm_model.runs.distributed import Ranks, join
+from mesm_model.runs.settings import Machine, Settings, choose
+from mesm_model.training.train import train
 from tests.model.conftest import with_features
 from tests.model.narrow import NARROW
 

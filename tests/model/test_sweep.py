@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.shards import Dataset
-from mesm_model import sweep as many
-from mesm_model.options import Choice, choose
-from mesm_model.train import Machine
+from mesm_model.experiments import sweep as many
+from mesm_model.runs.settings import Choice, Machine, choose
 
 QUIET = Machine(quiet=True)
 TINY = ["width=2", "hidden=8", "d=4", "heads=1", "feed_forward=8", "epochs=1"]

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 from mesm_data.errors import DataError
-from mesm_model import text
+from mesm_model.models.common import text
 from tests.model.conftest import TEXT
 
 

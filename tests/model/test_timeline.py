@@ -13,13 +13,15 @@ import pytest
 from PIL import Image
 
 from mesm_data import synth
-from mesm_data.media import DecodeLog, frames, probe
-from mesm_data.shards import open_dataset
+from mesm_data.dataset.reader import open_dataset
+from mesm_data.media.container import DecodeLog
+from mesm_data.media.probe import probe
+from mesm_data.media.video import frames
 from mesm_data.synth.stamp import read_frame_number
-from mesm_model import timeline
-from mesm_model.predict import Result, load_model, predict
-from mesm_model.timeline import _moved_words, moved_by, notes, to_json, to_text, write_page
-from mesm_model.words import Line
+from mesm_model.prediction import timeline
+from mesm_model.prediction.predict import Result, load_model, predict
+from mesm_model.prediction.timeline import _moved_words, moved_by, notes, to_json, to_text, write_page
+from mesm_model.prediction.transcripts import Line
 from tests.browser import Page, needs_chromium, open_browser
 from tests.data.made_up import made_up_rows, write_made_up
 from tests.model.untrained import write_run

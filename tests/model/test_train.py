@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_data import planted
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
-from mesm_data.folders import alone
-from mesm_data.shards import Dataset, open_dataset
-from mesm_model import checkpoint as checkpoints
-from mesm_model import metrics, run_folder
+from mesm_data.files import alone
+from mesm_data.synth import planted, synthetic_dataset
+from mesm_model.evaluation import metrics
 from mesm_model.models import fe2e, mesm
-from mesm_model.options import choose
-from mesm_model.ranks import Ranks, join
-from mesm_model.train import Machine, Settings, _positive_weight, _RunningFigures, _too_large, train
+from mesm_model.runs import checkpoint as checkpoints
+from mesm_model.runs import folder
+from mesm_model.runs.distributed import Ranks, join
+from mesm_model.runs.settings import Machine, Settings, choose
+from mesm_model.training.running_statistics import RunningStatistics
+from mesm_model.training.train import _positive_weight, _too_large, train
 from tests.model import processes
 from tests.model.narrow import NARROW, batch
 
@@ -72,7 +74,7 @@ def test_kill_9_at_any_moment_and_the_same_command_again_end_with_the_same_bits(
         assert ended.thresholds == expected.thresholds
         figures = [key for key in expected.weights if not key.endswith("num_batches_tracked")]
         assert all(torch.equal(ended.weights[key], expected.weights[key]) for key in figures)
-    assert same_scores(run_folder.read(out, "scores.json"), run_folder.read(undisturbed, "scores.json"))
+    assert same_scores(folder.read(out, "scores.json"), folder.read(undisturbed, "scores.json"))
 
 
 def test_under_torchrun_the_same_command_gives_the_same_run(small: Dataset, undisturbed: Path, tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_under_torchrun_the_same_command_gives_the_same_run(small: Dataset, undi
 def test_no_process_scores_before_the_best_epoch_is_on_the_disk(small: Dataset, tmp_path: Path) -> None:
     processes.finish(processes.start(small.folder, tmp_path / "two", world=2, epochs=1))
     processes.finish(processes.start(small.folder, tmp_path / "one", epochs=1))
-    two, one = (run_folder.read(tmp_path / name, "scores.json") for name in ("two", "one"))
+    two, one = (folder.read(tmp_path / name, "scores.json") for name in ("two", "one"))
     assert same_scores(two, one)
 
 
@@ -111,7 +113,7 @@ def test_running_figures_of_a_step_do_not_depend_on_the_order_of_its_batches() -
     seen = []
     for order in ([0, 1, 2], [2, 0, 1]):
         norm = torch.nn.BatchNorm1d(3)
-        figures = _RunningFigures(norm, len(order), world=1)
+        figures = RunningStatistics(norm, len(order), world=1)
         for n in order:
             with figures.of_one_batch():
                 norm(data[n])
@@ -148,7 +150,7 @@ def test_another_run_into_the_same_folder_is_refused_naming_the_field(small: Dat
 
 def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Path) -> None:
     about = {"model": "fe2e", "config": {}, "settings": {}, "data": {}}
-    with join("cpu") as ranks, run_folder.begin(tmp_path / "run", about, ranks):
+    with join("cpu") as ranks, folder.begin(tmp_path / "run", about, ranks):
         pass
     assert run(small, tmp_path / "run")["epochs"] == 1
 
@@ -176,10 +178,10 @@ def test_a_run_that_ended_while_another_waited_is_not_gone_on_with(small: Datase
     about = {"model": "fe2e", "config": {}, "settings": {"seed": 0}, "data": {}}
     with (
         pytest.raises(DataError, match="holds a run with"),
-        run_folder.begin(out, about, Behind(1, 0, torch.device("cpu"))),
+        folder.begin(out, about, Behind(1, 0, torch.device("cpu"))),
     ):
         pass
-    assert run_folder.read(out, "run.json")["settings"]["seed"] == 7
+    assert folder.read(out, "run.json")["settings"]["seed"] == 7
 
 
 def test_what_the_first_process_writes_does_not_make_another_refuse_the_folder(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_what_the_first_process_writes_does_not_make_another_refuse_the_folder(t
         def wait(self) -> None:
             (tmp_path / "run" / "text").mkdir(parents=True, exist_ok=True)
 
-    with run_folder.begin(tmp_path / "run", {"model": "fe2e"}, Behind(2, 1, torch.device("cpu"))):
+    with folder.begin(tmp_path / "run", {"model": "fe2e"}, Behind(2, 1, torch.device("cpu"))):
         assert (tmp_path / "run" / "text").is_dir()
 
 
@@ -220,7 +222,7 @@ def test_a_damaged_file_in_the_folder_is_told_with_the_way_out(
     name: str, told: str, small: Dataset, tmp_path: Path
 ) -> None:
     run(small, tmp_path / "run")
-    whole = run_folder.read(tmp_path / "run", "scores.json")
+    whole = folder.read(tmp_path / "run", "scores.json")
     (tmp_path / "run" / name).write_text("{")
     with pytest.raises(DataError, match=told):
         run(small, tmp_path / "run")
@@ -243,7 +245,7 @@ def test_a_torn_last_checkpoint_is_told_and_the_run_begins_again_without_it(smal
 
 def test_a_run_leaves_its_log_its_scores_and_both_checkpoints(small: Dataset, tmp_path: Path) -> None:
     scores = run(small, tmp_path / "run", replace(ONCE, epochs=2))
-    log = run_folder.read_log(tmp_path / "run")
+    log = folder.read_log(tmp_path / "run")
     assert [line["step"] for line in log if "step" in line] == list(range(1, 7))
     epochs = [line for line in log if "epoch" in line]
     losses = [line["loss"] for line in log if "step" in line]
@@ -307,7 +309,7 @@ def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], s
 def test_a_small_clip_keeps_the_gradient_from_counting(small: Dataset, tmp_path: Path) -> None:
     """Adam does not care for the scale of gradients, but the log tells the norm before clipping."""
     run(small, tmp_path / "run", replace(ONCE, clip=1e-3))
-    norms = [line["gradient"] for line in run_folder.read_log(tmp_path / "run") if "step" in line]
+    norms = [line["gradient"] for line in folder.read_log(tmp_path / "run") if "step" in line]
     assert min(norms) > 1e-3
 
 
@@ -342,9 +344,9 @@ def test_recompute_front_changes_nothing_but_memory(small: Dataset, tmp_path: Pa
 
 
 def test_utterances_without_frames_or_without_sound_are_trained_on_and_scored(tmp_path: Path) -> None:
-    def sample(rng: np.random.Generator) -> planted.Sample:
+    def sample(rng: np.random.Generator) -> synthetic_dataset.Sample:
         faces, chunks = rng.integers(0, 2, 2) * 2
-        return planted.Sample(
+        return synthetic_dataset.Sample(
             (1, 0, 1, 0),
             "Well.",
             rng.integers(0, 256, (faces, 48, 48, 3), np.uint8),
@@ -352,14 +354,16 @@ def test_utterances_without_frames_or_without_sound_are_trained_on_and_scored(tm
         )
 
     parts = {"train": 12, "valid": 6, "test": 6}
-    planted.write_samples(tmp_path / "holes", "holes", planted.EMOTIONS, parts, {"seed": 0}, sample, {})
+    synthetic_dataset.write_samples(
+        tmp_path / "holes", "holes", synthetic_dataset.EMOTIONS, parts, {"seed": 0}, sample, {}
+    )
     holes = open_dataset(tmp_path / "holes")
     counts = {(len(row["faces"]), len(row["mels"])) for row in holes.rows(["faces", "mels"], "train")}
     assert counts == {(0, 0), (0, 2), (2, 0), (2, 2)}
     config = mesm.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
     scores = run(holes, tmp_path / "run", replace(ONCE, batch=2), config, "mesm")
     assert scores["parts"]["test"]["utterances"] == 6
-    assert all(line["gradient"] is not None for line in run_folder.read_log(tmp_path / "run") if "step" in line)
+    assert all(line["gradient"] is not None for line in folder.read_log(tmp_path / "run") if "step" in line)
 
 
 # ---- learning, held against what can be learned
@@ -404,7 +408,7 @@ def test_mesm_at_half_the_attention_stays_within_two_points_of_fe2e(tmp_path: Pa
     assert sparse["auc"] > dense["auc"] - 0.02
 
 
-def is_close(found: dict[str, float], best: planted.Ceiling, within: float) -> None:
+def is_close(found: dict[str, float], best: synthetic_dataset.Ceiling, within: float) -> None:
     assert best.accuracy - within < found["acc"] < best.accuracy + 0.02
     assert best.auc is not None
     assert best.auc - within < found["auc"] < best.auc + 0.02

@@ -12,16 +12,17 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
+from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
-from mesm_data.folders import alone
-from mesm_data.shards import Dataset, open_dataset
-from mesm_model import features, models, tune
+from mesm_data.files import alone
+from mesm_model import models
 from mesm_model.cli import main
+from mesm_model.experiments import tune
+from mesm_model.features import store
 from mesm_model.loader import open_part
-from mesm_model.options import Choice, choose
-from mesm_model.ranks import join
-from mesm_model.space import Between, OneOf
-from mesm_model.train import Machine, Settings
+from mesm_model.models.common.search_space import Between, OneOf
+from mesm_model.runs.distributed import join
+from mesm_model.runs.settings import Choice, Machine, Settings, choose
 
 QUICK = ("epochs=2", "feed_forward=16", "layers=1")
 FIXED = ("epochs", "layers")
@@ -64,7 +65,7 @@ def test_the_test_part_is_not_read_and_is_not_there_to_be_read(
     assert len(hidden) == 4
     for path in hidden:
         path.write_bytes(b"nobody may look at this")
-    dataset = features.attach(open_dataset(own), made)
+    dataset = store.attach(open_dataset(own), made)
     (trial,) = search(dataset, tmp_path / "out", 1)
     assert trial.f1 > 0
     assert not list((own / ".cache").glob("test-*"))

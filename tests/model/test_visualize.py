@@ -9,14 +9,14 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.shards import Dataset
-from mesm_model import visualize
-from mesm_model.checkpoint import CheckpointError
 from mesm_model.cli import main
-from mesm_model.overlay import kept_share
-from mesm_model.predict import Model, load_model
-from mesm_model.visualize import draw, look, look_for_each_emotion
+from mesm_model.prediction import attention_maps
+from mesm_model.prediction.attention_maps import draw, look, look_for_each_emotion
+from mesm_model.prediction.overlay import kept_share
+from mesm_model.prediction.predict import Model, load_model
+from mesm_model.runs.checkpoint import CheckpointError
 from tests.data.made_up import EMOTIONS, made_up_rows
 from tests.model.filmed import write_filmed
 from tests.model.untrained import write_run
@@ -138,9 +138,9 @@ def test_red_is_drawn_over_the_kept_places_of_a_face(dataset: Dataset, model: Mo
     grey = replace(one, clip=replace(one.clip, faces=np.full_like(one.clip.faces, 128)))
     draw(tmp_path / "grey.png", [grey], model)
     shown = np.asarray(Image.open(tmp_path / "grey.png").convert("RGB")).astype(int)
-    faces = shown[:, : round(120 * (0.3 + 4 * visualize.FACE_WIDE))]
+    faces = shown[:, : round(120 * (0.3 + 4 * attention_maps.FACE_WIDE))]
     red = int(((faces[..., 0] > 150) & (faces[..., 1] < 100)).sum())
-    of_a_picture = (120 * (visualize.FACE_WIDE - 0.12)) ** 2
+    of_a_picture = (120 * (attention_maps.FACE_WIDE - 0.12)) ** 2
     levels = [level for level in one.answer.levels if level.modality == "v"]
     expected = sum(kept_share(level)[face] for level in levels for face in (0, 2)) * of_a_picture
     assert red == pytest.approx(expected, rel=0.05), "of the two faces that were found"

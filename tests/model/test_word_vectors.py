@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mesm_data.errors import DataError
-from mesm_model import word_vectors
+from mesm_model.features import word_vectors
 
 GLOVE = "the 0.1 0.2 0.3\nHappy 1 0 0\nhappy 0.9 0 0.1\n. . . 0.4 0.5 0.6\nangry -1 0.5 2e-3\n"
 

@@ -8,7 +8,7 @@ import pytest
 
 from mesm_data.errors import DataError
 from mesm_data.synth.film import write_wav
-from mesm_model.words import Line, listen, read_words
+from mesm_model.prediction.transcripts import Line, listen, read_words
 from tests.model.scripted_whisper import write_transformers_whisper
 
 SRT = """1

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 
-from mesm_data.shards import Dataset
-from mesm_model import fixed, models
+from mesm_data.dataset.reader import Dataset
+from mesm_model import models
 from mesm_model.batch import FACE, MEL, Batch, Example, collate
-from mesm_model.options import choose
-from mesm_model.ranks import join
-from mesm_model.train import Machine, train
+from mesm_model.models.common import two_phase
+from mesm_model.runs.distributed import join
+from mesm_model.runs.settings import Machine, choose
+from mesm_model.training.train import train
 
 EMOTIONS = 3
 SIZES = {"t": 12, "a": 8, "v": 10}
@@ -41,7 +42,7 @@ def build(name: str, **settings: Any) -> Any:
     module = models.load(name)
     torch.manual_seed(0)
     model = module.Model(module.Config(**NARROW | settings)).double()
-    model.inputs.settle({m: ([0.5] * size, [2.0] * size) for m, size in fixed.sizes(model.config).items()})
+    model.inputs.settle({m: ([0.5] * size, [2.0] * size) for m, size in two_phase.sizes(model.config).items()})
     return model
 
 

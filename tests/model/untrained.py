@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from mesm_data.shards import Dataset
-from mesm_model import checkpoint as checkpoints
-from mesm_model import models, text
-from mesm_model.train import Settings
+from mesm_data.dataset.reader import Dataset
+from mesm_model import models
+from mesm_model.models.common import text
+from mesm_model.runs import checkpoint as checkpoints
+from mesm_model.runs.settings import Settings
 from tests.model.conftest import TEXT
 from tests.model.narrow import NARROW
 

@@ -1,0 +1,1 @@
+"""A finished dataset: its Parquet shards and index, written, read and verified."""

@@ -1,0 +1,1 @@
+"""Faces in frames: detection, crops, and which face is the speaker's."""

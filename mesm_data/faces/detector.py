@@ -1,0 +1,21 @@
+"""`Detection`, and the protocol of a face detector."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Detection(NamedTuple):
+    """One face that a detector found."""
+
+    box: np.ndarray  # float32 [4]; may reach a little beyond the picture
+    score: float  # probability that this is a face
+    landmarks: np.ndarray  # float32 [5, 2], x and y: eyes, nose, mouth corners
+
+
+class FaceDetector(Protocol):
+    """What finds faces: the one method that another detector would need."""
+
+    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+        """For each of the pictures [N, H, W, 3] its faces, the largest first; an empty list where there is none."""
+        ...

@@ -1,0 +1,1 @@
+"""Video and audio files: headers, frames at given times, samples between given times, mels, encoding."""

@@ -1,0 +1,1 @@
+"""Scores, thresholds, multiply-adds and the paper's figures beside them."""

@@ -1,0 +1,53 @@
+"""How well the nuclei of a model cover the places that the text of a pointer dataset names."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mesm_data.dataset.reader import Dataset
+from mesm_model.batch import Batch
+from mesm_model.evaluation.inference import READING
+from mesm_model.evaluation.scores import Pointing
+from mesm_model.loader import Part, plan_reading, read
+from mesm_model.models.common.attention import Trace
+from mesm_model.runs.distributed import Ranks
+
+
+@torch.no_grad()
+def pointing(model: Any, part: Part, dataset: Dataset, ranks: Ranks) -> dict[str, Pointing]:
+    """Nucleus against truth, by modality and level; empty without places.jsonl, and for models without nuclei."""
+    path = dataset.folder / "places.jsonl"
+    if not path.is_file() or not hasattr(model, "top_p") or not ranks.first:
+        return {}
+    places = {place["id"]: place for place in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    counts: dict[str, np.ndarray] = {}
+    for batch in read(part, plan_reading(part.megabytes, READING, np.inf)):
+        trace = Trace()
+        model.eval()(batch.to(ranks.device), trace)
+        for level in trace.levels:
+            true = _true_sites(batch, level.modality, places, level.kept.shape, 2**level.level)
+            figures = np.array([int(x.sum()) for x in (level.kept & true, level.kept, true)] + [true.numel()])
+            name = f"{level.modality} level {level.level}"
+            counts[name] = counts.get(name, np.zeros(4)) + figures
+    return {
+        name: Pointing(inside=float(both / kept), chance=float(true / sites), covered=float(both / true))
+        for name, (both, kept, true, sites) in sorted(counts.items())
+    }
+
+
+def _true_sites(
+    batch: Batch, modality: str, places: Mapping[str, Any], shape: Sequence[int], scale: int
+) -> torch.Tensor:
+    """bool [F, H, W], the sites whose middle lies in the place that the text of their utterance names."""
+    counts = batch.frames(modality)[1].tolist()
+    _, height, width = shape
+    x, y = (torch.arange(width) + 0.5) * scale, (torch.arange(height) + 0.5) * scale
+    frames = []
+    for name, count in zip(batch.ids, counts, strict=True):
+        left, top, right, bottom = places[name][modality]
+        place = ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))[None, :]
+        frames.append(place.expand(count, -1, -1))
+    return torch.cat(frames)

@@ -1,0 +1,270 @@
+"""Searching for settings: `tune` trains with one set of them after the other and keeps what is best on valid.
+
+runs/tune/
+    plan.json       what is searched, on what data: written first; another search into the same folder is refused
+    study.log       Optuna's study: every trial, its settings and what came of them
+    trial-000/      a run each, as in run_folder.py; one that was interrupted is gone on with
+    tune.csv        a line a trial, the best first
+
+The test part cannot influence a choice: the dataset that the trials are given has no such part. Home of optuna.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from mesm_data.dataset.reader import Dataset
+from mesm_data.errors import DataError
+from mesm_data.files import alone, holds_others, write_text
+from mesm_model import models
+from mesm_model.evaluation.metrics import Diverged
+from mesm_model.features.store import suited
+from mesm_model.models.common.search_space import Between, OneOf
+from mesm_model.runs import checkpoint as checkpoints
+from mesm_model.runs import folder as folder_module
+from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.settings import Choice, Machine, with_values
+from mesm_model.training.train import train
+
+FIRST = 4  # trials that run to their end whatever they score, so that there is something to compare with
+WARM = 2  # epochs that every trial gets
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of settings, and the best mean F1 on valid that it reached."""
+
+    folder: str
+    f1: float
+    pruned: bool  # stopped early, for being worse than most, or because it diverged
+    values: dict[str, Any]  # by name of the setting
+
+
+def tune(
+    dataset: Dataset,
+    choice: Choice,
+    trials: int,
+    out: Path,
+    ranks: Ranks,
+    machine: Machine,
+    fixed: Collection[str] = (),
+) -> list[Trial]:
+    """Train until `trials` sets of settings are tried, those of earlier calls counted in; the best first.
+
+    What is chosen from is the SPACE beside the model's Config, without the settings named in `fixed`. Raises DataError
+    where `out` holds another search, and for a model without anything to choose.
+    """
+    space = space_of(choice.model, fixed)
+    if not space:
+        raise DataError(f"model {choice.model}: every setting that could be searched for is given; leave one out")
+    if ranks.world > 1:
+        raise DataError("a search runs in one process; start it without torchrun")
+    data = without_test(suited(dataset, choice.model, choice.config))
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out, "searches"):
+        _check_plan(out, choice, space, data)
+        study = _open_study(out)
+        _queue_interrupted(study)
+        while len(study.get_trials(deepcopy=False, states=ENDED)) < trials:
+            _try_one(study, choice, space, data, out, ranks, machine)
+        found = _trials(study)
+        write_text(out / "tune.csv", _to_csv(found, space))
+    return found
+
+
+def space_of(model: str, fixed: Collection[str] = ()) -> dict[str, Between | OneOf]:
+    """What is searched for a model where the settings named in `fixed` are given."""
+    return {name: values for name, values in getattr(models.load(model), "SPACE", {}).items() if name not in fixed}
+
+
+def without_test(dataset: Dataset) -> Dataset:
+    """The dataset as if it had no part but train and valid: its index names no shard of another."""
+    shards = [shard for shard in dataset.index["shards"] if shard["split"] in ("train", "valid")]
+    counts = {part: counts for part, counts in dataset.index["counts"].items() if part in ("train", "valid")}
+    return replace(dataset, index=dataset.index | {"shards": shards, "counts": counts})
+
+
+def to_text(trials: list[Trial]) -> str:
+    """The trials, the best first."""
+    lines = [f"{'':<12}{'F1 on valid':>12}"]
+    for trial in trials:
+        remark = "  stopped early" if trial.pruned else ""
+        lines.append(f"{trial.folder:<12}{100 * trial.f1:>12.1f}  {_told(trial.values)}{remark}")
+    pruned = sum(trial.pruned for trial in trials)
+    lines.append(f"{len(trials)} trials, {pruned} of them stopped early; chosen on valid alone, test was not read")
+    return "\n".join(lines)
+
+
+# ---- one trial
+
+
+def _try_one(
+    study: optuna.Study,
+    choice: Choice,
+    space: Mapping[str, Between | OneOf],
+    data: Dataset,
+    out: Path,
+    ranks: Ranks,
+    machine: Machine,
+) -> None:
+    number = len(study.get_trials(deepcopy=False, states=ENDED))
+    # a sampler of its own for every trial: the search goes the same way however often it is interrupted
+    study.sampler = optuna.samplers.TPESampler(seed=choice.settings.seed + number)
+    trial = study.ask()
+    folder = f"trial-{number:03d}"
+    trial.set_user_attr("folder", folder)
+    values = {name: _suggest(trial, name, one) for name, one in space.items()}
+    chosen = with_values(choice, **values)
+    print(f"{folder}: {_told(values)}", end="", file=sys.stderr, flush=True)
+    epochs = _Epochs(trial)
+    try:
+        epochs.catch_up(out / folder)
+        train(data, chosen.model, chosen.config, chosen.settings, out / folder, ranks, machine, epochs)
+    except (optuna.TrialPruned, Diverged):
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, epochs.best)
+    print(f": F1 {100 * epochs.best:.1f}, epochs {len(epochs.told)}", file=sys.stderr, flush=True)
+
+
+class _Epochs:
+    """Passes on what each epoch scored, those before an interruption too, and stops a trial that is worse than most."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self.trial, self.best = trial, 0.0
+        self.told: set[int] = set()
+
+    def __call__(self, epoch: int, f1: float) -> None:
+        self._tell(epoch, f1)
+        self._stop_if_worse()
+
+    def catch_up(self, folder: Path) -> None:
+        """Tell what an interrupted process trained, and stop where it would have been stopped."""
+        if not (folder / "last.pt").is_file():
+            return
+        for line in folder_module.read_log(folder):
+            if "epoch" in line:
+                self._tell(line["epoch"], line["valid"]["f1"] or 0.0)
+        if self.told:
+            self._stop_if_worse()
+
+    def _stop_if_worse(self) -> None:
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+
+    def _tell(self, epoch: int, f1: float) -> None:
+        self.best = max(self.best, f1)
+        if epoch not in self.told:
+            self.told.add(epoch)
+            self.trial.report(self.best, epoch)
+
+
+def _suggest(trial: optuna.Trial, name: str, one: Between | OneOf) -> Any:
+    if isinstance(one, OneOf):
+        return trial.suggest_categorical(name, one.values)
+    return trial.suggest_float(name, one.low, one.high, log=one.log)
+
+
+# ---- the study
+
+
+def _open_study(out: Path) -> optuna.Study:
+    """Begin the study, or read it. The folder must be held: the lock of a killed process on the log is taken away."""
+    _check_log(out / "study.log")
+    (out / "study.log.lock").unlink(missing_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.create_study(
+        study_name="mesm",
+        storage=JournalStorage(JournalFileBackend(str(out / "study.log"))),
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM),
+        load_if_exists=True,
+    )
+
+
+def _check_log(path: Path) -> None:
+    """Cut off a last line that a killed process did not finish. Raises DataError for other lines that do not read."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    if lines and not lines[-1].endswith(b"\n"):
+        with path.open("ab") as file:
+            file.truncate(sum(map(len, lines[:-1])))
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise DataError(
+                f"{path}:{number}: {error}; expected the lines that Optuna wrote; give another --out"
+            ) from None
+
+
+def _queue_interrupted(study: optuna.Study) -> None:
+    """Trials that a killed process left unfinished come first, with the same settings, in the same folders."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        # one that was killed before all its settings were suggested still has those it was queued with
+        study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params)
+
+
+def _trials(study: optuna.Study) -> list[Trial]:
+    found = [
+        Trial(
+            folder=trial.user_attrs["folder"],
+            f1=max(trial.intermediate_values.values(), default=0.0),
+            pruned=trial.state == TrialState.PRUNED,
+            values=trial.params,
+        )
+        for trial in study.get_trials(states=ENDED)
+    ]
+    return sorted(found, key=lambda trial: (-trial.f1, trial.folder))
+
+
+def _check_plan(out: Path, choice: Choice, space: Mapping[str, Between | OneOf], data: Dataset) -> None:
+    """Write plan.json, or hold it against what is there."""
+    plan = {
+        "model": choice.model,
+        "config": asdict(choice.config),
+        "settings": asdict(choice.settings),
+        "space": {name: asdict(one) for name, one in space.items()},
+        "data": checkpoints.about(data),
+    }
+    path, wanted = out / "plan.json", json.loads(json.dumps(plan))
+    if not holds_others(out, "plan.json.tmp"):
+        folder_module.write(out, path.name, plan)
+    found = folder_module.read(out, path.name) if path.is_file() else {}
+    if set(found) != set(wanted):
+        raise DataError(f"{out}: not empty and no search of this program; give another --out")
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise DataError(f"{path}: this folder holds a search with another {name}; give another --out, or delete it")
+
+
+# ---- cells
+
+
+def _told(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_digits(value)}" for name, value in values.items())
+
+
+def _digits(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _to_csv(trials: list[Trial], space: Mapping[str, Between | OneOf]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "f1", "stopped_early", *space])
+    for trial in trials:
+        writer.writerow([trial.folder, f"{trial.f1:.6f}", int(trial.pruned), *(trial.values[name] for name in space)])
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Fixed features for the two-phase models: computed, imported, stored."""

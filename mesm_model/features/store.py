@@ -1,0 +1,213 @@
+"""Fixed features of the two-phase models, as they are kept beside the shards and read for training.
+
+features/
+    plan.json                   what is made, of which dataset: written first; another plan for the folder is refused
+    text-hash/words.txt         the vectors of the dataset's words, as GloVe's files are
+    vision-face35/faces.npz     the average training face and the directions in which faces differ
+    audio-bbe34/train-00000-of-00001.parquet     id and rows, a file for each shard
+    features.json               written last: what is here, sizes, statistics of the training part, hashes
+
+Each set has its own name, which stands in every table: numbers from substitutes are not the paper's. `attach` makes a
+dataset whose parts are read as features. How they are made is in extract.py.
+
+S rows (words, steps of sound, faces) of one utterance.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mesm_data.dataset.reader import Dataset
+from mesm_data.dataset.writer import write_table
+from mesm_data.errors import DataError
+from mesm_data.files import sha256_of
+from mesm_model.models.common.two_phase import SIZES, is_two_phase
+
+MODALITIES = {"t": "text", "a": "audio", "v": "vision"}
+PAPER = ("glove", "disvoice", "openface")  # the kinds of features that the paper's baselines read
+INDEX, PLAN = "features.json", "plan.json"
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """The rows of every utterance of a part, one after the other."""
+
+    rows: np.ndarray  # float32 [all rows, size]
+    starts: np.ndarray  # int64 [n + 1]
+
+    def of(self, n: int) -> np.ndarray:
+        """Rows [S, size] of utterance number n."""
+        return self.rows[self.starts[n] : self.starts[n + 1]]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """S of each utterance, int64 [n]."""
+        return np.diff(self.starts)
+
+
+def attach(dataset: Dataset, folder: Path) -> Dataset:
+    """The same dataset, read as the features in `folder`. Raises DataError unless these were made of this dataset."""
+    path = folder / INDEX
+    if not path.is_file():
+        begun = "; they were begun here: run it again to finish them" if (folder / PLAN).is_file() else ""
+        raise DataError(f"{path}: not found, expected a folder made by `mesm features`{begun}")
+    about = read_json(path, f"delete the folder {folder} and make the features again")
+    if about["content"] != dataset.index["content"]:
+        raise DataError(
+            f"{folder}: features of another dataset (content {about['content'][:12]}, {dataset.folder} has "
+            f"{dataset.index['content'][:12]}); run `mesm features {dataset.folder} --out FOLDER`"
+        )
+    lacking = sorted(
+        {Path(shard["name"]).name for shard in dataset.index["shards"]} - {Path(f).name for f in about["files"]}
+    )
+    if lacking:  # the same utterances, built with another --shard-mb
+        raise DataError(
+            f"{folder}: features of other shards, there are none for {lacking[0]}; run "
+            f"`mesm features {dataset.folder} --out FOLDER`"
+        )
+    return replace(dataset, index=dataset.index | {"features": about | {"folder": str(folder)}})
+
+
+def attached(dataset: Dataset) -> dict[str, Any] | None:
+    """What features.json says of the features of a dataset, and their "folder"; None for a dataset without."""
+    return dataset.index.get("features")
+
+
+def suited(dataset: Dataset, model: str, config: Any) -> Dataset:
+    """The dataset as a model reads it: as its features, or as tokens, faces and mel chunks.
+
+    `config` is the model's Config, or the class of it. Raises DataError for a two-phase model and no features.
+    """
+    if not is_two_phase(config):
+        return replace(dataset, index={name: value for name, value in dataset.index.items() if name != "features"})
+    if attached(dataset) is None:
+        raise DataError(
+            f"{model} takes fixed features; make them with `mesm features {dataset.folder} --out FEATURES`, "
+            "then give --features FEATURES"
+        )
+    return dataset
+
+
+def sizes_for(dataset: Dataset, config: type) -> dict[str, Any]:
+    """The settings of a two-phase model that follow from the features; none for another model."""
+    about = attached(dataset)
+    if not is_two_phase(config) or about is None:
+        return {}
+    sizes = {field: about["sets"][modality]["size"] for modality, field in SIZES.items()}
+    learned = {"learned_emotions": about["emotions"] is None} if hasattr(config, "learned_emotions") else {}
+    return sizes | learned
+
+
+def named(about: Mapping[str, Any], modalities: str = "tav") -> str:
+    """The names of the sets, for tables: "hash, bbe34, face35"."""
+    return ", ".join(one["name"] for modality, one in about["sets"].items() if modality in modalities)
+
+
+def substitutes(about: Mapping[str, Any], modalities: str = "tav") -> str:
+    """The names of those sets that stand in for the paper's; empty where none does."""
+    kinds = (one["name"] for modality, one in about["sets"].items() if modality in modalities)
+    return ", ".join(name for name in kinds if name not in PAPER)
+
+
+def described(about: Mapping[str, Any], modalities: str = "tav") -> str:
+    """The names of the sets, and which of them stand in for the paper's."""
+    names, replaced = named(about, modalities), substitutes(about, modalities)
+    remark = "" if not replaced else ", not the paper's" if replaced == names else f"; not the paper's: {replaced}"
+    return f"features {names}{remark}"
+
+
+def to_text(about: Mapping[str, Any]) -> str:
+    """What features.json says, a line a set and its remarks below it."""
+    lines = []
+    for modality, one in about["sets"].items():
+        size = f"{one['rows']} rows of {one['size']}"
+        lines.append(f"{MODALITIES[modality]:<8}{one['name']:<10}{size:<22}{one['what']}")
+        if one["missing"]:
+            lines.append(f"{'':8}{one['missing']} utterances have none: the file does not name them")
+        if one["replaced"]:
+            lines.append(f"{'':8}read as 0, being infinite or no number: {one['replaced']}")
+        if "coverage" in one:
+            lines.append(f"{'':8}{100 * one['coverage']:.1f} % of all words have a vector")
+        lines += [f"{'':8}warning: {warning}" for warning in one["warnings"]]
+    if about["emotions"] is None:
+        lines.append(f"{'':8}no vectors of the emotions' names: EmoEmbs learns its own")
+    return "\n".join(lines)
+
+
+def place(modality: str, name: str) -> str:
+    """The folder of a set."""
+    return f"{MODALITIES[modality]}-{name}"
+
+
+def open_part(dataset: Dataset, part: str) -> dict[str, Ragged]:
+    """The features of one part, by modality, in the order of its shards; all in memory. Raises DataError.
+
+    The largest corpus of the paper, CMU-MOSEI, takes 0.7 GB.
+    """
+    about = attached(dataset)
+    assert about is not None
+    names = [shard["name"] for shard in dataset.index["shards"] if shard["split"] == part]
+    found = {}
+    for modality, one in about["sets"].items():
+        paths = [Path(about["folder"], place(modality, one["name"]), Path(name).name) for name in names]
+        for path in paths:
+            _check(path, about["files"][f"{path.parent.name}/{path.name}"])
+        found[modality] = read_rows(paths, one["size"])
+    return found
+
+
+def read_rows(paths: Sequence[Path], size: int) -> Ragged:
+    """The rows in these files, which have so many numbers each."""
+    columns = [chunk for path in paths for chunk in pq.read_table(path).column("rows").chunks]
+    counts = [np.diff(column.offsets.to_numpy()) for column in columns]
+    values = [_values(column, size) for column in columns]
+    return Ragged(np.concatenate([np.zeros((0, size), np.float32), *values]), np.concatenate([[0], *counts]).cumsum())
+
+
+def read_light(path: Path) -> list[dict[str, Any]]:
+    """Of each utterance of a file its id, whether an imported set lacks it, and how many numbers were replaced."""
+    return pq.read_table(path, columns=["id", "missing", "replaced"]).to_pylist()
+
+
+def write_rows(
+    path: Path, ids: Sequence[str], rows: Sequence[np.ndarray | None], size: int, metadata: dict[str, Any]
+) -> None:
+    """Write the rows [S, size] of each utterance, whole or not at all; None: it is missing, and has none.
+
+    Infinite numbers and those that are none become 0, and are counted.
+    """
+    found = [np.zeros((0, size), "<f4") if own is None else own.astype("<f4") for own in rows]
+    finite = [np.nan_to_num(own, nan=0, posinf=0, neginf=0) for own in found]
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "rows": pa.array([[row.tobytes() for row in own] for own in finite], pa.list_(pa.binary(4 * size))),
+        "missing": pa.array([own is None for own in rows], pa.bool_()),
+        "replaced": pa.array([int((~np.isfinite(own)).sum()) for own in found], pa.int64()),
+    }
+    write_table(path, pa.table(columns), metadata | {"size": size})
+
+
+def read_json(path: Path, way_out: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: cut short or changed ({error}); {way_out}") from None
+
+
+def _check(path: Path, expected: str) -> None:
+    if not path.is_file() or sha256_of(path) != expected:
+        what = "changed or cut short" if path.is_file() else "not found"
+        raise DataError(f"{path}: {what}; delete the folder {path.parents[1]} and make the features again")
+
+
+def _values(column: pa.ListArray, size: int) -> np.ndarray:
+    """The cells of a column of lists, without copying: float32 [cells, size]."""
+    cells = column.flatten()
+    numbers = np.frombuffer(cells.buffers()[1] or b"", np.float32)
+    return numbers[cells.offset * size : (cells.offset + len(cells)) * size].reshape(len(cells), size)

@@ -1,0 +1,1 @@
+"""Predictions for any video, and where the model looks."""

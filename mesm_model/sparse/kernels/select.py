@@ -1,0 +1,69 @@
+"""Triton kernel: nucleus selection without a sort, one program per frame."""
+
+# mypy: disallow-untyped-defs=False
+# (Triton reads the parameters of its kernels itself and takes no type hints.)
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mesm_model.sparse.sites import Sites
+
+NONE = tl.constexpr(-1)
+
+
+@triton.jit
+def select_kernel(
+    PROB, OFFERED, INDEX, LIVE, SLOT, CAP,
+    P: tl.constexpr, ROUNDING: tl.constexpr, S: tl.constexpr, PAD: tl.constexpr,
+):  # fmt: skip
+    """One frame. A site is chosen if the mass of those before it, in falling order and then site order, is below p.
+
+    Nothing is sorted: the probability of the last one chosen is found by bisection over the bits of a float, which are
+    in the order of what they mean. It is the smallest with less than p, and fewer sites than a nucleus holds, above it.
+    """
+    frame = tl.program_id(0)
+    here = tl.arange(0, PAD)
+    offered = tl.load(OFFERED + frame * S + here, mask=here < S, other=0) != 0
+    prob = tl.abs(tl.load(PROB + frame * S + here, mask=offered, other=0.0).to(tl.float32))
+    bits = tl.where(offered, prob.to(tl.int32, bitcast=True), NONE)
+    wanted = P * tl.sum(prob, 0)
+    most = tl.ceil(tl.sum(offered.to(tl.int32), 0).to(tl.float64) * P - ROUNDING).to(tl.int32)
+    low = tl.sum(here * 0, 0)
+    high = low + 0x7FFFFFFF
+    for _ in range(31):
+        middle = low + (high - low) // 2
+        mass = tl.sum(tl.where(bits > middle, prob, 0.0), 0)
+        count = tl.sum((bits > middle).to(tl.int32), 0)
+        too_low = (count > 0) & ((mass >= wanted) | (count >= most))
+        low = tl.where(too_low, middle + 1, low)
+        high = tl.where(too_low, high, middle)
+    mass = tl.sum(tl.where(bits > high, prob, 0.0), 0)
+    count = tl.sum((bits > high).to(tl.int32), 0)
+    last = bits == high
+    nth = tl.cumsum(last.to(tl.int32), 0) - 1  # of equally probable sites
+    needed = (mass + nth * prob < wanted) & (count + nth < most)
+    chosen = (bits > high) | (last & (needed | (count + nth == 0)))
+    taken = tl.sum(chosen.to(tl.int32), 0)
+    row = frame * CAP + tl.cumsum(chosen.to(tl.int32), 0) - 1
+    tl.store(SLOT + frame * S + here, tl.where(chosen, row, NONE), mask=here < S)
+    tl.store(INDEX + row, frame * S + here, mask=chosen)
+    tl.store(INDEX + frame * CAP + here, frame * S + tl.zeros_like(here), mask=(here >= taken) & (here < CAP))
+    tl.store(LIVE + frame * CAP + here, here < taken, mask=here < CAP)
+
+
+def select(sites: Sites, prob: Tensor, p: float, most: int, rounding: float) -> Sites:
+    """`nucleus_mask` for p < 1, one program a frame: sites in a buffer of `most` rows a frame, their number unasked."""
+    frames, places = prob.shape
+    device = prob.device
+    index = torch.empty(frames * most, dtype=torch.int64, device=device)
+    live = torch.empty(frames * most, dtype=torch.bool, device=device)
+    slot = torch.empty(frames * places, dtype=torch.int64, device=device)
+    select_kernel[(frames,)](
+        prob.detach().contiguous(), sites.mask, index, live, slot, most,
+        p, rounding, places, triton.next_power_of_2(places),
+    )  # fmt: skip
+    kept = Sites(index, sites.frames, sites.height, sites.width, live)
+    kept.cache["slot"] = slot
+    return kept
