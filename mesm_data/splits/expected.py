@@ -1,7 +1,7 @@
-"""What the paper says of a corpus: `Expected`, read from `manifests/<corpus>/expected.json` beside this file.
+"""What the paper says of a corpus: `Expected`, read from `manifests/<corpus>/expected.json`.
 
-The manifests lie inside the package, so that an installed copy finds them; `manifests/README.md` says where each figure
-comes from.
+The manifests are at the top of a checkout and inside the package of an installed wheel; `manifests/README.md` says where
+each figure comes from.
 """
 
 import hashlib
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mesm_data.errors import SplitError
 
-MANIFESTS = Path(__file__).parent / "manifests"
+_PLACES = [Path(__file__).parents[1] / "manifests", Path(__file__).parents[2] / "manifests"]  # wheel, checkout
+MANIFESTS = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 PARTS = ("train", "valid", "test")
 
 
