@@ -21,10 +21,10 @@ from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.synth import planted, synthetic_dataset
 from mesm_model import models
 from mesm_model.batch import Batch, collate
-from mesm_model.features.extract import DEFAULTS, Wanted, make_features
+from mesm_model.features.extract import DEFAULTS, FeatureSpec, make_features
 from mesm_model.features.store import attach
 from mesm_model.loader import open_part, read
-from mesm_model.runs.settings import choose
+from mesm_model.runs.settings import resolve_config
 
 SECONDS = CHUNKS * 0.4  # of an utterance
 BASELINES = ("lf-lstm", "lf-trans", "emoembs", "mult")
@@ -48,7 +48,7 @@ def making(dataset: Dataset, out: Path) -> Dataset:
     """Print hours of speech a core-minute; the dataset with its features."""
     hours = sum(row["end"] - row["start"] for row in dataset.rows(["start", "end"])) / 3600
     begun = time.process_time()
-    make_features(dataset, out, {modality: Wanted(name) for modality, name in DEFAULTS.items()}, quiet=True)
+    make_features(dataset, out, {modality: FeatureSpec(name) for modality, name in DEFAULTS.items()}, quiet=True)
     minutes = (time.process_time() - begun) / 60
     print(f"features: {hours / minutes:.1f} hours of speech a core-minute (goal >= {GOAL:g})")
     return attach(dataset, out)
@@ -59,7 +59,7 @@ def training(dataset: Dataset, encoder: str, rounds: int) -> None:
     fixed = fixed_batch(dataset)
     sides = {"mesm": step(models.load("mesm").Model(models.load("mesm").Config(text_encoder=encoder)), whole_batch())}
     for name in BASELINES:
-        config = choose(dataset, name, suggestions=False).config
+        config = resolve_config(dataset, name, suggestions=False).config
         sides[name] = step(models.load(name).Model(config), fixed)
     seconds = medians(sides, rounds)
     for name in BASELINES:

@@ -39,7 +39,7 @@ from mesm_model.models.common.layers import ConvBlock
 from mesm_model.models.common.nucleus import select
 from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
 from mesm_model.sparse.dense_stem import NormRelu
-from mesm_model.sparse.sites import Sites, narrow
+from mesm_model.sparse.sites import Sites, select_rows
 
 DEVICE = "cuda"
 NAMES = {"v": "faces", "a": "mel chunks"}
@@ -107,12 +107,12 @@ def compare() -> None:
     """Every level's convolution against the dense way; ends the run where they part."""
     for dtype, tolerance in ((torch.bfloat16, 2e-2), (torch.float32, 3e-3)):  # float32 is TF32 in both
         for (height, width), cin in zip(GRIDS["v"] + GRIDS["a"], CHANNELS * 2, strict=True):
-            kept, x = level_input(64, height, width, cin, 0.5, dtype)
+            selected, x = level_input(64, height, width, cin, 0.5, dtype)
             weight = (torch.randn(9, cin, 2 * cin, device=DEVICE) / (3 * cin**0.5)).to(dtype)
             results = []
             for backend in ("triton", "dense"):
                 leaves = x.detach().requires_grad_(), weight.detach().requires_grad_()
-                y = submanifold_conv(*leaves, kept, backend)
+                y = submanifold_conv(*leaves, selected, backend)
                 results.append((y, *torch.autograd.grad(y.float().square().mean(), leaves)))
             worst = max(apart(*pair) for pair in zip(*results, strict=True))
             if worst > tolerance:
@@ -169,10 +169,10 @@ def over(times: tuple[float, ...], others: tuple[float, ...]) -> list[float]:
 def of_peaks(model: nn.Module, modality: str, data: Any, step: float, peaks: tuple[float, float]) -> str:
     """Shares of the measured peaks that a training step reaches."""
     with torch.autocast(DEVICE, torch.bfloat16):
-        kept = activations(model, data)
+        selected = activations(model, data)
         trace = model.look(*data) if isinstance(model, MesmCnn) else None
     products = len(data[0]) * (front_products(modality) + block_products(modality, trace))
-    return f"{3 * 2 * products / step / peaks[0]:6.2f} {2 * kept / step / peaks[1]:6.2f}"
+    return f"{3 * 2 * products / step / peaks[0]:6.2f} {2 * selected / step / peaks[1]:6.2f}"
 
 
 def step_times(
@@ -280,11 +280,11 @@ def levels(peaks: tuple[float, float], end: float) -> None:
                 return
             dense = dense_level(frames, height, width, cin)
             for share in SHARES:
-                kept, x = level_input(frames, height, width, cin, share, torch.bfloat16)
-                times = sparse_level(kept, x, cin)
+                selected, x = level_input(frames, height, width, cin, share, torch.bfloat16)
+                times = sparse_level(selected, x, cin)
                 ratios = " ".join(f"{ratio:8.2f}" for ratio in over(times, dense))
                 reached = "   ".join(
-                    of_peak(work, times, peak) for work, peak in zip(level_work(kept, cin), peaks, strict=True)
+                    of_peak(work, times, peak) for work, peak in zip(level_work(selected, cin), peaks, strict=True)
                 )
                 label = f"{frames} {NAMES[modality]}, level {number + 1}, p={share}"
                 print(f"{label:38} {ratios}   {reached}", flush=True)
@@ -295,9 +295,9 @@ def of_peak(work: float, times: tuple[float, float], peak: float) -> str:
     return f"{work / times[0] / peak:5.2f} {2 * work / times[1] / peak:5.2f}"
 
 
-def level_work(kept: Sites, cin: int) -> tuple[int, int]:
+def level_work(selected: Sites, cin: int) -> tuple[int, int]:
     """Floating-point operations that a forward pass needs, and bytes of what goes into and comes out of its parts."""
-    pairs, sites = int((kept.neighbours >= 0).sum()), int(kept.mask.sum())
+    pairs, sites = int((selected.neighbours >= 0).sum()), int(selected.mask.sum())
     products = pairs * (cin * 2 * cin + 4 * cin * cin)
     values = sites * (cin + 2 * cin + 2 * (2 * cin + 2 * cin) + 2 * cin)  # of two convolutions and two norms
     return 2 * products, 2 * values
@@ -311,8 +311,8 @@ def dense_level(frames: int, height: int, width: int, cin: int) -> tuple[float, 
     return both_ways(lambda: layers(x), [x, *layers.parameters()])
 
 
-def sparse_level(kept: Sites, x: Tensor, cin: int) -> tuple[float, float]:
-    """The same on the kept sites, their tables included."""
+def sparse_level(selected: Sites, x: Tensor, cin: int) -> tuple[float, float]:
+    """The same on the selected sites, their tables included."""
     first, second = (
         SubmanifoldBlock(cin, 2 * cin, "triton").to(DEVICE),
         SubmanifoldBlock(2 * cin, 2 * cin, "triton").to(DEVICE),
@@ -320,7 +320,14 @@ def sparse_level(kept: Sites, x: Tensor, cin: int) -> tuple[float, float]:
     x = x.detach().requires_grad_()
 
     def forward() -> Tensor:
-        fresh = Sites(kept.index, kept.frames, kept.height, kept.width, kept.live, cache={"slot": kept.slot})
+        fresh = Sites(
+            selected.index,
+            selected.frames,
+            selected.height,
+            selected.width,
+            selected.valid,
+            cache={"row_of_place": selected.row_of_place},
+        )
         return second.forward_pooled(first(x, fresh), fresh)[0]
 
     return both_ways(forward, [x, *first.parameters(), *second.parameters()])
@@ -342,9 +349,9 @@ def level_input(
     logits = nn.functional.interpolate(small, (height, width), mode="bilinear").flatten(1)
     logits = logits + 0.5 * torch.randn(logits.shape, generator=generator)
     everything = Sites.all(frames, height, width, DEVICE)
-    kept = select(everything, logits.softmax(-1).to(DEVICE), share, "triton")
+    selected = select(everything, logits.softmax(-1).to(DEVICE), share, "triton")
     x = torch.randn(frames * height * width, cin, generator=generator).to(DEVICE, dtype)
-    return kept, narrow(x, everything, kept)
+    return selected, select_rows(x, everything, selected)
 
 
 # ---- whole models
@@ -411,9 +418,9 @@ def peer() -> None:
 
     print("\none convolution, 512 faces, p=0.5, float16, forward: ours / spconv-triton, tables built by both")
     for (height, width), cin in zip(GRIDS["v"], CHANNELS, strict=True):
-        kept, rows = level_input(512, height, width, cin, 0.5, torch.float16)
-        index = kept.mask.nonzero().int().contiguous()
-        x = narrow(rows, kept, Sites.from_mask(kept.mask))
+        selected, rows = level_input(512, height, width, cin, 0.5, torch.float16)
+        index = selected.mask.nonzero().int().contiguous()
+        x = select_rows(rows, selected, Sites.from_mask(selected.mask))
         weight = (torch.randn(9, cin, 2 * cin, device=DEVICE) / (3 * cin**0.5)).half()
         theirs = spconv.SubMConv2d(cin, 2 * cin, 3, bias=False).to(DEVICE).half()
         theirs.weight.data = weight.view(3, 3, cin, 2 * cin).permute(3, 0, 1, 2).contiguous()
@@ -423,7 +430,7 @@ def peer() -> None:
         ) -> Tensor:
             return layer(spconv.SparseConvTensor(x, index, list(size), 512)).features
 
-        def by_us(x: Tensor = x, mask: Tensor = kept.mask, weight: Tensor = weight) -> Tensor:
+        def by_us(x: Tensor = x, mask: Tensor = selected.mask, weight: Tensor = weight) -> Tensor:
             return submanifold_conv(x, weight, Sites.from_mask(mask), "triton")
 
         with torch.no_grad():
@@ -453,7 +460,7 @@ def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: floa
 
     from mesm_model.sparse.kernels import conv
 
-    kept, x = level_input(512, *grid, cin, 0.5, torch.bfloat16)
+    selected, x = level_input(512, *grid, cin, 0.5, torch.bfloat16)
     weight = torch.randn(9, *((cout, cin) if flip else (cin, cout)), device=DEVICE).bfloat16()
     chosen, times = conv.tiling, {}
     for tiling in tilings(cin, cout, chosen(cin, cout, 2)):
@@ -461,7 +468,7 @@ def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: floa
             break
         conv.tiling = lambda *_, tiling=tiling: tiling
         try:
-            times[tiling] = graph_time(partial(conv._convolve, x, weight, kept, flip, not flip), 9)
+            times[tiling] = graph_time(partial(conv._convolve, x, weight, selected, flip, not flip), 9)
         except (RuntimeError, OutOfResources) as failed:  # too large for the chip
             print(f"    {tiling}: {str(failed).splitlines()[0]}")
         finally:

@@ -23,7 +23,7 @@ from mesm_data.faces.mtcnn import MTCNN
 from mesm_data.utterance import Source
 from mesm_model.prediction.predict import Model, answer, load_model, predict
 from mesm_model.prediction.timeline import write_page
-from mesm_model.prediction.transcripts import Line
+from mesm_model.prediction.transcripts import Segment
 from tests.model.untrained import write_run
 
 
@@ -43,7 +43,7 @@ def compare(what: str, job: Job, folder: Path, rounds: int) -> None:
     """One recording both ways; the build has the same utterances, of the whole picture and the film's own sound."""
     job = whole_picture(job)
     model = untrained(job, folder / f"run-{what}")
-    lines = [Line(u.start, u.end, u.text) for u in job.utterances]
+    lines = [Segment(u.start, u.end, u.text) for u in job.utterances]
     video = job.raw / job.utterances[0].source.video
     clips = [
         outcome.clip for outcome in make_clips(job.raw, job.utterances, job.recipe, MTCNN()) if outcome.clip is not None

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mesm_data.dataset.schema import Row
-from tests.data.made_up import write_made_up
-from tests.data.rows import made_up_row
+from tests.data.rows import synthetic_row
+from tests.data.synthetic_rows import write_synthetic
 
 SECONDS, FACES, CHUNKS = 4.5, 9, 11
 GOAL_SECONDS, GOAL_MB = 20, 1000
@@ -39,12 +39,12 @@ def main() -> None:
 
 
 def write(folder: Path, count: int) -> None:
-    write_made_up(folder, [row(n, count) for n in range(count)])
+    write_synthetic(folder, [row(n, count) for n in range(count)])
 
 
 def row(n: int, count: int) -> Row:
     part = "train" if n < 0.7 * count else "valid" if n < 0.8 * count else "test"
-    made = made_up_row(n, part, FACES, CHUNKS)
+    made = synthetic_row(n, part, FACES, CHUNKS)
     return made._replace(utterance=replace(made.utterance, end=made.utterance.start + SECONDS))
 
 

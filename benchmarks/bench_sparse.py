@@ -5,7 +5,7 @@
 A training step is forward and backward in float32, without the optimiser. Both sides use the same front and stay in
 channels-last layout. Rows are run in turn, round after round; figures are medians, and ratios to FE2E. "Front only" is
 the floor that no sparsity can go below, "masked dense" what MESM costs without sparse convolutions. "Products" are the
-multiply-adds that the result needs, "past front" the activations kept for the backward pass without those of the front.
+multiply-adds that the result needs, "past front" the activations selected for the backward pass without those of the front.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Row:
     name: str
     training: float
     inference: float
-    megabytes: float  # kept for the backward pass
+    megabytes: float  # selected for the backward pass
     products: float  # multiply-adds a frame that the result needs
     densities: list[float]  # active sites of the three levels
 
@@ -143,7 +143,7 @@ def measure(modality: str, models: dict[str, Any], data: tuple[Tensor, Tensor, T
         trace = traces.get(name)
         step_time, inference_time = (statistics.median(times[name][1:]) for times in (training, inference))
         products = front_products(modality) + (0 if name == FRONT else block_products(modality, trace))
-        active = [level.kept.float().mean().item() for level in trace.levels] if trace else []
+        active = [level.selected.float().mean().item() for level in trace.levels] if trace else []
         rows.append(Row(name, step_time, inference_time, memory[name], products, active))
     return rows
 
@@ -226,7 +226,7 @@ def find(rows: list[Row], name: str) -> Row:
 
 
 def free_cores() -> int:
-    """Cores of this process that nobody else kept busy during the last minute; we kept one busy ourselves."""
+    """Cores of this process that nobody else selected busy during the last minute; we selected one busy ourselves."""
     others = max(0.0, os.getloadavg()[0] - 1)
     return max(1, len(os.sched_getaffinity(0)) - round(others))
 

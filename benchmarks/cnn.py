@@ -47,7 +47,7 @@ class MesmCnn(nn.Module):
 
     @torch.no_grad()
     def look(self, frames: Tensor, query: Tensor, owner: Tensor) -> Trace:
-        """What each level is offered and keeps."""
+        """What each level is candidates and keeps."""
         trace = Trace()
         self(frames, query, owner, trace)
         return trace
@@ -68,7 +68,7 @@ def block_products(modality: str, trace: Trace | None = None) -> float:
         sites, pairs = 0.0, 9.0 * (height * width // 4 >> 2 * number)
         if trace is not None:
             level = trace.levels[number]
-            sites, pairs = (counts.sum().item() / len(level.pairs) for counts in (level.offered, level.pairs))
+            sites, pairs = (counts.sum().item() / len(level.pairs) for counts in (level.candidates, level.pairs))
         found += pairs * (2 * cin * cin + 4 * cin * cin) + sites * cin * cin  # convolutions, attention
     return found
 
@@ -76,18 +76,18 @@ def block_products(modality: str, trace: Trace | None = None) -> float:
 def activations(model: nn.Module, data: tuple[Tensor, Tensor, Tensor]) -> int:
     """Bytes that the forward pass keeps for the backward pass, each piece of memory once, without parameters."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), *data)}
-    kept: dict[int, int] = {}
+    selected: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            selected[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = model.train()(*data)
     del output
-    return sum(kept.values())
+    return sum(selected.values())
 
 
 def inputs(modality: str, frames: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:

@@ -98,15 +98,15 @@ class MesmBranch(nn.Module):
 
     def level(self, level: int, x: Tensor, sites: Sites, texts: Tensor) -> tuple[Tensor, Sites]:
         """Attention and selection frame by frame, two convolutions, pooling."""
-        kept = torch.zeros(len(x), dtype=torch.bool)
+        selected = torch.zeros(len(x), dtype=torch.bool)
         for frame in range(sites.frames):
             rows = (sites.frame == frame).nonzero().flatten()
             hidden = torch.tanh(self.keys[level](x[rows]) + self.queries[level](texts[frame]))
             attention = self.scores[level](hidden).squeeze(1).softmax(0).detach()
             mass, order = attention.sort(descending=True)
             count = int((mass.cumsum(0) - mass < self.top_p).sum())
-            kept[rows[order[:count]]] = True
-        x, chosen = x[kept], sites.keep(kept)
+            selected[rows[order[:count]]] = True
+        x, chosen = x[selected], sites.keep(selected)
         for number in (2 * level, 2 * level + 1):
             x = self.norms[number](self.convs[number](x, chosen), chosen).relu()
         return self.pool(x, chosen)
@@ -156,11 +156,18 @@ class Behind(nn.Module):
     def __init__(self, modality: str, config: Any) -> None:
         super().__init__()
         _, height, breadth = FRAMES[modality]
-        self.vectors = FrameVectors(8 * config.width * (height // 16) * (breadth // 16), config.hidden, config.d)
-        self.transformer = UtteranceTransformer(
-            config.d, config.layers, config.heads, config.feed_forward, config.dropout, positions=False
+        self.vectors = FrameVectors(
+            8 * config.width * (height // 16) * (breadth // 16), config.hidden, config.embed_dim
         )
-        self.head = nn.Linear(config.d, config.emotions)
+        self.transformer = UtteranceTransformer(
+            config.embed_dim,
+            config.layers,
+            config.heads,
+            config.feed_forward,
+            config.dropout,
+            positional_encoding=False,
+        )
+        self.head = nn.Linear(config.embed_dim, config.emotions)
 
     def forward(self, x: Tensor, counts: Tensor) -> Tensor:
         return self.head(self.transformer(self.vectors(x), counts))

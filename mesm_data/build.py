@@ -27,8 +27,8 @@ from mesm_data.clip import Recipe
 from mesm_data.dataset import reader as reader_module
 from mesm_data.dataset import schema, writer
 from mesm_data.errors import PAPER_DROPS, DataError, Issue
-from mesm_data.files import alone, holds_others
-from mesm_data.pool import Died, run_jobs
+from mesm_data.files import exclusive, has_other_files
+from mesm_data.pool import WorkerFailed, run_jobs
 from mesm_data.splits.split import Split, make_split
 from mesm_data.utterance import Utterance, write_utterances
 
@@ -105,7 +105,7 @@ def build(corpus: str, raw: Path, out: Path, settings: Settings) -> Summary:
     plan = make_plan(corpus, raw, out, settings)
     _check_folder(out, plan.record)
     out.mkdir(parents=True, exist_ok=True)
-    with alone(out, "builds"):
+    with exclusive(out, "builds"):
         _start(out, plan.record)
         todo = [] if (out / "index.json").is_file() else [job for job in plan.jobs if not _is_done(job)]
         if not (out / "index.json").is_file():
@@ -253,7 +253,7 @@ def _check_folder(out: Path, record: dict[str, Any]) -> None:
             raise DataError(
                 f"{path}: this folder holds a build {differs}; give another --out, or delete {out} to start over"
             )
-    elif holds_others(out, "build.json.tmp"):
+    elif has_other_files(out, "build.json.tmp"):
         raise DataError(f"{out}: not empty and no build of this program (no build.json); give another --out")
 
 
@@ -290,7 +290,7 @@ def _run(plan: Plan, todo: Sequence[Job], settings: Settings) -> None:
         jobs = run_jobs(run_job, todo, settings.workers, settings.timeout, partial(_warm_up, settings.recipe))
         with closing(jobs) as results:  # too much lost stops the workers, whoever still holds the error
             for n, (job, result) in enumerate(results, 1):
-                if isinstance(result, Died):
+                if isinstance(result, WorkerFailed):
                     result = _give_up(job, result.reason)
                 lost += _lost(result, plan.exempt)
                 bar.update(len(job.utterances))

@@ -35,7 +35,7 @@ class Share(click.ParamType):
 @click.group(
     "mesm-data",
     cls=Commands,
-    goes_on={"build", "export"},
+    resumable={"build", "export"},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="mesm")
@@ -344,7 +344,7 @@ def synth_planted(out: Path, train: int | None, seed: int) -> None:
 
     mesm-data synth planted --out out/planted
     """
-    _print_ceilings(out, "write_planted", train, seed)
+    _print_bayes_optimal(out, "write_planted", train, seed)
 
 
 @synth.command("pointer")
@@ -360,16 +360,16 @@ def synth_pointer(out: Path, train: int | None, seed: int) -> None:
 
     mesm-data synth pointer --out out/pointer
     """
-    _print_ceilings(out, "write_pointer", train, seed)
+    _print_bayes_optimal(out, "write_pointer", train, seed)
 
 
-def _print_ceilings(out: Path, write: str, train: int | None, seed: int) -> None:
+def _print_bayes_optimal(out: Path, write: str, train: int | None, seed: int) -> None:
     from mesm_data.synth import planted, pointer, synthetic_dataset
 
     writer = {"write_planted": planted.write_planted, "write_pointer": pointer.write_pointer}[write]
-    ceilings = writer(out, synthetic_dataset.sizes(train or synthetic_dataset.TRAIN), seed)
-    click.echo(synthetic_dataset.describe(ceilings))
-    click.echo(f"Written to {out}; the same figures are in {out / 'ceilings.json'}")
+    bayes_optimal = writer(out, synthetic_dataset.sizes(train or synthetic_dataset.TRAIN), seed)
+    click.echo(synthetic_dataset.describe(bayes_optimal))
+    click.echo(f"Written to {out}; the same figures are in {out / 'bayes_optimal.json'}")
 
 
 def _print_summary(out: Path, summary: Any) -> None:

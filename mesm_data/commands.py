@@ -12,12 +12,12 @@ from mesm_data.errors import DataError, in_words
 class Commands(click.Group):
     """A group that tells every DataError, and every file that cannot be read or written, in one place.
 
-    Ctrl-C exits with 130. `goes_on` are the commands that can then be given again to go on.
+    Ctrl-C exits with 130. `resumable` are the commands that can then be given again to go on.
     """
 
-    def __init__(self, *args: Any, goes_on: Collection[str] = (), **more: Any) -> None:
+    def __init__(self, *args: Any, resumable: Collection[str] = (), **more: Any) -> None:
         super().__init__(*args, **more)
-        self.goes_on = goes_on
+        self.resumable = resumable
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -29,7 +29,7 @@ class Commands(click.Group):
                 raise
             click.echo(f"{self.name}: {told}", err=True)
         except KeyboardInterrupt:
-            way = "; the same command goes on from here" if ctx.invoked_subcommand in self.goes_on else ""
+            way = "; the same command goes on from here" if ctx.invoked_subcommand in self.resumable else ""
             click.echo(f"\n{self.name}: interrupted{way}", err=True)
             ctx.exit(130)
         ctx.exit(1)

@@ -21,7 +21,7 @@ from mesm_data.utterance import Utterance
 
 END_TOLERANCE = 0.25  # seconds by which media may end before an utterance does, or before the other medium
 SILENCE = 1e-3  # a peak below -60 dB of full scale
-FULL_SCALE = 0.999  # a sample this large touches the ceiling ...
+FULL_SCALE = 0.999  # a sample this large touches the bayes_optimal ...
 CLIPPED_SHARE = 1e-3  # ... and a thousandth of them is heard as clipping
 FACES_A_BATCH = 16
 BYTES_HELD = (

@@ -23,7 +23,7 @@ from mesm_data.media.audio import sounds
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
-from mesm_data.pool import Died, cores, run_jobs
+from mesm_data.pool import WorkerFailed, cores, run_jobs
 from mesm_data.utterance import Utterance
 
 PIECE = 30.0  # seconds of speech that are built for the estimate
@@ -136,7 +136,7 @@ def _open_all(files: Sequence[File], workers: int) -> dict[str, Look]:
     looks = {}
     with tqdm(total=len(files), unit=" files", disable=None) as bar:
         for file, result in run_jobs(_open, files, workers, FILE_TIMEOUT):
-            looks[file.name] = Look(None, result.reason) if isinstance(result, Died) else result
+            looks[file.name] = Look(None, result.reason) if isinstance(result, WorkerFailed) else result
             bar.update()
     return {file.name: looks[file.name] for file in files}
 
@@ -234,7 +234,7 @@ def _try_pieces(raw: Path, usable: Sequence[Utterance], sample_rate: int) -> tup
     for group in [*by_size[middle:], *by_size[:middle]][:TRIES]:
         piece = Piece(raw, _beginning(group), Recipe(sample_rate=sample_rate))
         _, result = next(run_jobs(_build_piece, [piece], 1, PIECE_TIMEOUT))
-        cost = Cost(0.0, 0.0, 0, result.reason) if isinstance(result, Died) else result
+        cost = Cost(0.0, 0.0, 0, result.reason) if isinstance(result, WorkerFailed) else result
         if cost.fault is None:
             told = f"{cost.speech:.1f} s of speech in {cost.seconds:.1f} s on one core"
             return cost, [*lines, f"tried {group[0].source.video}: {told}"]

@@ -15,7 +15,7 @@ UNFINISHED = ".unfinished"
 
 
 @contextmanager
-def alone(folder: Path, does: str) -> Iterator[None]:
+def exclusive(folder: Path, does: str) -> Iterator[None]:
     """Hold the folder, which must be there; the lock goes when the process does, however it ends.
 
     `does` is what the process is at, for the message: "builds". Raises DataError where another one has it.
@@ -34,7 +34,7 @@ def alone(folder: Path, does: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def holds_others(folder: Path, *own: str) -> bool:
+def has_other_files(folder: Path, *own: str) -> bool:
     """True where the folder holds anything but the lock and what is named."""
     return folder.is_dir() and any(path.name not in (LOCK, *own) for path in folder.iterdir())
 

@@ -14,7 +14,7 @@ Job = TypeVar("Job")
 ATTEMPTS = 2  # a worker that somebody else killed (out of memory, an impatient admin) should not cost its video
 
 
-class Died(NamedTuple):
+class WorkerFailed(NamedTuple):
     """Instead of a job's result: its worker died or ran out of time, in every attempt."""
 
     reason: str
@@ -31,11 +31,11 @@ def run_jobs(
     workers: int,
     timeout: float,
     prepare: Callable[[], object] | None = None,
-) -> Generator[tuple[Job, Any | Died], None, None]:
+) -> Generator[tuple[Job, Any | WorkerFailed], None, None]:
     """Run `work(job)` for each job in `workers` fresh processes, at most `timeout` seconds each; results as they come.
 
     `work`, and `prepare`, which each worker calls once and off the clock, must be functions of a module. What `work`
-    raises is raised here; a dead or late worker becomes `Died`. Leaving the iterator early stops the workers.
+    raises is raised here; a dead or late worker becomes `WorkerFailed`. Leaving the iterator early stops the workers.
     """
     import multiprocessing
 
@@ -60,12 +60,12 @@ def run_jobs(
             raise
 
 
-def _death(future: Any, timeout: float) -> Died | None:
+def _death(future: Any, timeout: float) -> WorkerFailed | None:
     error = future.exception()
     if isinstance(error, ProcessExpired):
-        return Died(f"the worker process died (exit code {error.exitcode}), {ATTEMPTS} times")
+        return WorkerFailed(f"the worker process died (exit code {error.exitcode}), {ATTEMPTS} times")
     if isinstance(error, TimeoutError):
-        return Died(f"no result within {timeout:g} s, {ATTEMPTS} times; --timeout allows more")
+        return WorkerFailed(f"no result within {timeout:g} s, {ATTEMPTS} times; --timeout allows more")
     return None
 
 

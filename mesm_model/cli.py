@@ -84,7 +84,7 @@ features_option = click.option("--features", type=FOLDER, help="Two-phase models
 @click.group(
     "mesm",
     cls=Commands,
-    goes_on={"train", "sweep", "ablate", "features", "tune"},
+    resumable={"train", "sweep", "ablate", "features", "tune"},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="mesm")
@@ -115,31 +115,31 @@ def train(dataset: Path, model: str, out: Path, seeds: int, assignments: tuple[s
 
     \b
     mesm train out/planted --model mesm --text-encoder tiny --top-p 0.5 --epochs 8 --out runs/mesm
-    torchrun --nproc-per-node 2 -m mesm_model.cli train out/iemocap --model fe2e --set accumulate=2 --out runs/fe2e
+    torchrun --nproc-per-node 2 -m mesm_model.cli train out/iemocap --model fe2e --set grad_accumulation=2 --out runs/fe2e
     """
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.evaluation.scores import from_json
-    from mesm_model.runs.distributed import join
+    from mesm_model.runs.distributed import init_distributed
     from mesm_model.runs.folder import is_finished
-    from mesm_model.runs.settings import choose, with_values
+    from mesm_model.runs.settings import resolve_config, with_values
     from mesm_model.training.train import train as train_model
 
     opened = _with_features(open_dataset(dataset), options, models=[model])
     on, how = _machine(options)
-    choice = choose(opened, model, _lower(options), assignments)
+    choice = resolve_config(opened, model, _lower(options), assignments)
     first = choice.settings.seed
     folders = [out] if seeds == 1 else [out / f"seed-{seed}" for seed in range(first, first + seeds)]
-    with join(on) as ranks:
-        if ranks.first:
+    with init_distributed(on) as ranks:
+        if ranks.is_main:
             _say_suggested(opened, choice.suggested)
         reports = {}
         for seed, folder in enumerate(folders, first):
             one, finished = with_values(choice, seed=seed), is_finished(folder)
             scores = train_model(opened, model, one.config, one.settings, folder, ranks, how)
-            if ranks.first and finished:
+            if ranks.is_main and finished:
                 click.echo(f"{folder}: this run is finished; its scores:", err=True)
             reports[folder.name] = from_json(scores["parts"].get("test") or scores["parts"]["valid"])
-        if ranks.first:
+        if ranks.is_main:
             _print_scores(reports)
             click.echo("Pages: " + ", ".join(str(folder / "page.html") for folder in folders))
 
@@ -161,7 +161,7 @@ def evaluate(run: Path, dataset: Path, part: str, as_json: bool, predictions: Pa
     from mesm_model.evaluation import evaluate as scoring
     from mesm_model.evaluation.scores import to_json
     from mesm_model.runs import folder as folder_module
-    from mesm_model.runs.distributed import join
+    from mesm_model.runs.distributed import init_distributed
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, run)
@@ -169,7 +169,7 @@ def evaluate(run: Path, dataset: Path, part: str, as_json: bool, predictions: Pa
     if predictions and len(runs) > 1:
         raise click.UsageError("--predictions goes with one run; give one of " + ", ".join(map(str, runs.values())))
     reports = {}
-    with join(on) as ranks:
+    with init_distributed(on) as ranks:
         for name, folder in runs.items():
             reports[name], members, probability = scoring.evaluate(folder, opened, part, ranks, how.cache, how.workers)
             if predictions:
@@ -202,11 +202,11 @@ def sweep(
     """
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.experiments import sweep as many
-    from mesm_model.runs.settings import choose
+    from mesm_model.runs.settings import resolve_config
 
     on, how = _machine(options)
     opened = open_dataset(dataset)
-    choice = choose(opened, model, _lower(options), assignments)
+    choice = resolve_config(opened, model, _lower(options), assignments)
     _say_suggested(opened, choice.suggested)
     click.echo(many.to_text(many.sweep(opened, choice, top_p, seeds, out, on, how, at_once), opened))
     click.echo(f"Written to {out / 'sweep.csv'} and {out / 'sweep.svg'}")
@@ -233,7 +233,7 @@ def ablate(
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.experiments import sweep as many
     from mesm_model.models import load
-    from mesm_model.runs.settings import choose
+    from mesm_model.runs.settings import resolve_config
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, models=names)
@@ -241,7 +241,7 @@ def ablate(
     for name in names:
         of_some = {"top_p": top_p, "text_encoder": options["text_encoder"]}
         of_this = {field: value for field, value in of_some.items() if hasattr(load(name).Config, field)}
-        choices.append(choose(opened, name, options | {"text_encoder": None} | of_this, assignments))
+        choices.append(resolve_config(opened, name, options | {"text_encoder": None} | of_this, assignments))
     _say_suggested(opened, choices[0].suggested)
     rows = many.ablate(opened, choices, seeds, out, on, how, at_once)
     click.echo(many.to_text(rows, opened))
@@ -272,8 +272,8 @@ def flops(
     from mesm_model.evaluation import flops
     from mesm_model.evaluation.flops import count_models, count_run
     from mesm_model.models import load
-    from mesm_model.runs.distributed import join
-    from mesm_model.runs.settings import choose, with_values
+    from mesm_model.runs.distributed import init_distributed
+    from mesm_model.runs.settings import resolve_config, with_values
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options)
@@ -282,9 +282,9 @@ def flops(
     for name in names:
         sparse, reads_text = (hasattr(load(name).Config, field) for field in ("top_p", "text_encoder"))
         given = {"text_encoder": encoder} if reads_text else {}
-        choice = choose(opened, name, given, assignments, suggestions=False)
+        choice = resolve_config(opened, name, given, assignments, suggestions=False)
         choices |= {f"{name} p={p:g}": with_values(choice, top_p=p) for p in top_p} if sparse else {name: choice}
-    with join(on) as ranks:
+    with init_distributed(on) as ranks:
         counts = count_models(opened, part, choices, ranks, how.cache)
         counts |= {str(run): count_run(run, opened, part, ranks, how.cache) for run in runs}
     click.echo(flops.table(counts))
@@ -316,8 +316,15 @@ def models() -> None:
 @click.argument("dataset", type=FOLDER)
 @click.option("--out", type=OUT, required=True, help="Folder; what was interrupted goes on in it.")
 @click.option("--text", help="hash, svd, glove:FILE or pickle:FILE. [default: hash]")
-@click.option("--audio", default="bbe34", show_default=True, help="bbe34, disvoice:, opensmile: or pickle:PATH.")
-@click.option("--vision", default="face35", show_default=True, help="face35, openface:FOLDER or pickle:FILE.")
+@click.option(
+    "--audio", default="bark_mfcc", show_default=True, help="bark_mfcc, disvoice:, opensmile: or pickle:PATH."
+)
+@click.option(
+    "--vision",
+    default="face_geometry_pca",
+    show_default=True,
+    help="face_geometry_pca, openface:FOLDER or pickle:FILE.",
+)
 @click.option("--glove", type=click.Path(exists=True, dir_okay=False), help="The same as --text glove:FILE.")
 def features(dataset: Path, out: Path, text: str | None, audio: str, vision: str, glove: str | None) -> None:
     """Fixed features of every utterance, for the two-phase models.
@@ -327,13 +334,13 @@ def features(dataset: Path, out: Path, text: str | None, audio: str, vision: str
     mesm features out/mosei --out features --glove glove.840B.300d.txt --vision openface:openface/
     """
     from mesm_data.dataset.reader import open_dataset
-    from mesm_model.features.extract import make_features, read_wanted
+    from mesm_model.features.extract import make_features, read_feature_spec
     from mesm_model.features.store import to_text
 
     if glove and text:
         raise click.UsageError("--glove FILE and --text say the same thing; give one of them")
     chosen = {"t": f"glove:{glove}" if glove else text or "hash", "a": audio, "v": vision}
-    wanted = {modality: read_wanted(modality, name) for modality, name in chosen.items()}
+    wanted = {modality: read_feature_spec(modality, name) for modality, name in chosen.items()}
     click.echo(to_text(make_features(open_dataset(dataset), out, wanted)))
     click.echo(f"Next: mesm train {dataset} --model lf-lstm --features {out} --out runs/lf-lstm")
 
@@ -358,7 +365,7 @@ def compare(
     from mesm_data.files import write_text
     from mesm_model.experiments import compare as comparing
     from mesm_model.experiments import compare_tables as tables
-    from mesm_model.runs.distributed import join
+    from mesm_model.runs.distributed import init_distributed
 
     on, how = _machine(options)
     finished, others = comparing.find_runs(runs)
@@ -366,7 +373,7 @@ def compare(
         click.echo(f"{folder}: no finished run, left out", err=True)
     if not finished:
         raise DataError(f"{runs[0]}: not the folder of a finished run; expected what `mesm train --out` was given")
-    with join(on) as ranks:
+    with init_distributed(on) as ranks:
         found = comparing.compare(finished, part, ranks, data, features, how.cache)
     click.echo(tables.to_text(found))
     for path, write in ((out, tables.to_html), (table, tables.to_csv), (latex, tables.to_latex)):
@@ -394,18 +401,18 @@ def tune(dataset: Path, model: str, trials: int, out: Path, assignments: tuple[s
 
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.experiments import tune as search
-    from mesm_model.runs.distributed import join
-    from mesm_model.runs.settings import choose
+    from mesm_model.runs.distributed import init_distributed
+    from mesm_model.runs.settings import resolve_config
 
     on, how = _machine(options)
     features = options["features"]
     opened = _with_features(open_dataset(dataset), options, models=[model])
-    choice = choose(opened, model, options, assignments)
+    choice = resolve_config(opened, model, options, assignments)
     given = {name: value for name, value in options.items() if value is not None}
     fixed = {*given, *(assignment.partition("=")[0] for assignment in assignments)}
     searched = set(search.space_of(model, fixed))
     _say_suggested(opened, {name: value for name, value in choice.suggested.items() if name not in searched})
-    with join(on) as ranks:
+    with init_distributed(on) as ranks:
         found = search.tune(opened, choice, trials, out, ranks, replace(how, quiet=True), fixed)
     click.echo(search.to_text(found))
     click.echo(f"Written to {out / 'tune.csv'}")
@@ -429,13 +436,13 @@ def robustness(run: Path, dataset: Path, part: str, out: Path | None, **options:
     """
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.experiments import robustness as trying
-    from mesm_model.runs.distributed import join
+    from mesm_model.runs.distributed import init_distributed
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, run)
     picture = out or (run if run.is_dir() else run.parent) / "robustness.svg"
     expect_suffix(picture, "--out", ".svg", ".png")
-    with join(on) as ranks:
+    with init_distributed(on) as ranks:
         rows, skipped = trying.robustness(run, opened, part, ranks, how.cache)
     for damage in skipped:
         click.echo(f"{damage}: cannot be done to imported features, left out", err=True)
@@ -470,14 +477,14 @@ def predict(
     from mesm_model.prediction import timeline
     from mesm_model.prediction.predict import load_model
     from mesm_model.prediction.predict import predict as ask
-    from mesm_model.prediction.transcripts import Line, listen, read_words
-    from mesm_model.runs.distributed import join
+    from mesm_model.prediction.transcripts import Segment, listen, read_words
+    from mesm_model.runs.distributed import init_distributed
 
     if sum(source is not None for source in (transcript, text, asr)) > 1:
         raise click.UsageError("--transcript, --text and --asr say the same thing; give one of them")
-    with join(device) as ranks:
+    with init_distributed(device) as ranks:
         model = load_model(run, ranks.device)
-        words: str | list[Line] | None = text
+        words: str | list[Segment] | None = text
         if transcript or asr:
             words = read_words(transcript) if transcript else listen(video, asr) if asr else None
         result = ask(video, model, words, face)
@@ -515,7 +522,7 @@ def attention(
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.prediction import attention_maps
     from mesm_model.prediction.predict import load_model
-    from mesm_model.runs.distributed import join
+    from mesm_model.runs.distributed import init_distributed
 
     if bool(ids) == one_per_emotion:
         raise click.UsageError("give either --ids or --one-per-emotion")
@@ -526,12 +533,12 @@ def attention(
     expect_suffix(out, "--out", ".png")
     expect_suffix(video, "--video", ".mp4")
     opened = open_dataset(dataset)
-    with join(device) as ranks:
+    with init_distributed(device) as ranks:
         model = load_model(run, ranks.device, top_p)
         looked = (
-            attention_maps.look(opened, model, ids)
+            attention_maps.explain(opened, model, ids)
             if ids
-            else attention_maps.look_for_each_emotion(opened, model, part)
+            else attention_maps.explain_each_emotion(opened, model, part)
         )
     if out:
         attention_maps.draw(out, looked, model)
@@ -544,9 +551,9 @@ def attention(
 
 def _machine(options: dict[str, Any]) -> tuple[str, Any]:
     """Takes what belongs to the machine out of the options: the device, and how to run."""
-    from mesm_model.runs.settings import Machine
+    from mesm_model.runs.settings import RuntimeOptions
 
-    return options.pop("device"), Machine(workers=options.pop("workers"), cache=options.pop("cache"))
+    return options.pop("device"), RuntimeOptions(workers=options.pop("workers"), cache=options.pop("cache"))
 
 
 def _with_features(dataset: Any, options: dict[str, Any], run: Path | None = None, models: Collection[str] = ()) -> Any:

@@ -109,14 +109,14 @@ class Part:
 def open_part(dataset: reader.Dataset, name: str, encoder: Path | None, cache: Path | None = None) -> Part:
     """The part `name` of a dataset, tokens by the text encoder in the folder `encoder`; None: no tokens.
 
-    A dataset with features attached is read as these. `cache` is where the Arrow copy goes, `.cache` in the dataset's
+    A dataset with features features_info is read as these. `cache` is where the Arrow copy goes, `.cache` in the dataset's
     folder by default. Raises DataError for a part that the dataset lacks, ShardError for shards that are not those of
     the index.
     """
     if name not in dataset.splits:
         raise DataError(f"{dataset.folder}: no part {name!r}, expected one of {', '.join(dataset.splits)}")
     part = Part(name, arrow_file(dataset, name, cache or dataset.folder / ".cache"), ())
-    if store.attached(dataset):
+    if store.features_info(dataset):
         return Part(name, part.path, (), store.open_part(dataset, name))
     tokens = tokenize(encoder, part.texts) if encoder else [()] * len(part)
     return Part(name, part.path, tokens)
@@ -150,7 +150,7 @@ def arrow_file(dataset: reader.Dataset, name: str, cache: Path) -> Path:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of an epoch: each is `accumulate` batches (the last may have fewer), each of utterance numbers."""
+    """The steps of an epoch: each is `grad_accumulation` batches (the last may have fewer), each of utterance numbers."""
 
     steps: tuple[tuple[tuple[int, ...], ...], ...]
 
@@ -158,21 +158,23 @@ class Plan:
         return sum(len(batch) for batch in self.steps[step])
 
 
-def plan_epoch(megabytes: np.ndarray, batch: int, budget: float, accumulate: int, seed: int, epoch: int) -> Plan:
+def plan_epoch(
+    megabytes: np.ndarray, batch: int, batch_memory_mb: float, grad_accumulation: int, seed: int, epoch: int
+) -> Plan:
     """What is trained on together in an epoch: a pure function of its arguments, whoever asks, and in which process.
 
     Utterances come in random order, not sorted by length: frames are packed, so there is no padding to save, and
     batches of long utterances only would need twice the memory. A batch is closed before it exceeds `batch` utterances
-    or `budget` megabytes; an utterance above the budget goes alone.
+    or `batch_memory_mb` megabytes; an utterance above the batch_memory_mb goes alone.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(megabytes))
-    batches = list(_batches(order, megabytes, batch, budget))
-    return Plan(tuple(tuple(batches[n : n + accumulate]) for n in range(0, len(batches), accumulate)))
+    batches = list(_batches(order, megabytes, batch, batch_memory_mb))
+    return Plan(tuple(tuple(batches[n : n + grad_accumulation]) for n in range(0, len(batches), grad_accumulation)))
 
 
-def plan_reading(megabytes: np.ndarray, batch: int, budget: float) -> list[tuple[int, ...]]:
+def plan_reading(megabytes: np.ndarray, batch: int, batch_memory_mb: float) -> list[tuple[int, ...]]:
     """Batches of all utterances in their order, for evaluation."""
-    return list(_batches(range(len(megabytes)), megabytes, batch, budget))
+    return list(_batches(range(len(megabytes)), megabytes, batch, batch_memory_mb))
 
 
 def read(part: Part, batches: Sequence[Sequence[int]], workers: int = 0, pin: bool = False) -> Iterable[Batch]:
@@ -187,11 +189,13 @@ def read(part: Part, batches: Sequence[Sequence[int]], workers: int = 0, pin: bo
     )
 
 
-def _batches(order: Iterable[int], megabytes: np.ndarray, most: int, budget: float) -> Iterator[tuple[int, ...]]:
+def _batches(
+    order: Iterable[int], megabytes: np.ndarray, most: int, batch_memory_mb: float
+) -> Iterator[tuple[int, ...]]:
     batch: list[int] = []
     used = 0.0
     for n in order:
-        if batch and (len(batch) == most or used + megabytes[n] > budget):
+        if batch and (len(batch) == most or used + megabytes[n] > batch_memory_mb):
             yield tuple(batch)
             batch, used = [], 0.0
         batch.append(int(n))

@@ -171,7 +171,7 @@ def paper_drops(utterances: Iterable[Utterance]) -> list[Issue]:
 
 @cache
 def standard_folds() -> dict[str, frozenset[str]]:
-    """Part -> the videos that the corpus's makers put there: 2249 train, 300 valid, 678 test."""
+    """Part -> the videos that the corpus's extractors put there: 2249 train, 300 valid, 678 test."""
     package = importlib.util.find_spec("mmsdk")
     if package is None or not package.submodule_search_locations:
         raise DataError("mmsdk, which holds CMU-MOSEI's standard folds, is missing: pip install cmu-multimodal-sdk")

@@ -14,7 +14,7 @@ from mesm_data.errors import DataError
 from mesm_data.export.samples import file_names
 from mesm_data.files import write_text
 from mesm_data.media.encode import write_films
-from mesm_data.pool import Died, run_jobs
+from mesm_data.pool import WorkerFailed, run_jobs
 from mesm_data.utterance import Utterance, read_utterances
 
 PATIENCE = 6 * 3600.0  # seconds that the films of one recording may take
@@ -49,7 +49,7 @@ def write_clips(dataset: Dataset, out: Path, raw: Path | None, workers: int) -> 
         closing(run_jobs(write_job, jobs, workers, PATIENCE)) as results,
     ):
         for job, result in results:
-            if isinstance(result, Died):
+            if isinstance(result, WorkerFailed):
                 raise DataError(f"{job.utterances[0].source.video}: {result.reason}")
             bar.update(len(job.utterances))
     write_text(out / "metadata.csv", _metadata(dataset, names))

@@ -24,7 +24,7 @@ from mesm_data.export.clips import check_raw, write_clips
 from mesm_data.export.huggingface import write_huggingface
 from mesm_data.export.mmsa import write_mmsa
 from mesm_data.export.webdataset import write_webdataset
-from mesm_data.files import alone, holds_others, write_text
+from mesm_data.files import exclusive, has_other_files, write_text
 from mesm_data.report.card import CITATION, UNKNOWN
 
 PLAN = "export.json"
@@ -59,7 +59,7 @@ def export(
     plan = {"to": to, "corpus": dataset.corpus, "content": dataset.index["content"]}
     _check_folder(out, plan)
     out.mkdir(parents=True, exist_ok=True)
-    with alone(out, "exports"):
+    with exclusive(out, "exports"):
         _check_folder(out, plan)  # again, since another export may have begun and ended meanwhile
         write_text(out / PLAN, json.dumps(plan, indent=1) + "\n")
         remarks = FORMATS[to](dataset, out, raw, workers)
@@ -85,7 +85,7 @@ def _check_folder(out: Path, plan: dict[str, str]) -> None:
         if found != plan:
             there = f"{found['to']} of {found['corpus']} (content {found['content'][:12]})"
             raise DataError(f"{path}: this folder holds an export to {there}; give another --out")
-    elif holds_others(out, f"{PLAN}.tmp"):
+    elif has_other_files(out, f"{PLAN}.tmp"):
         raise DataError(f"{out}: not empty and no export of this program; give another --out")
 
 

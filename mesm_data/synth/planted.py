@@ -2,7 +2,7 @@
 
     out/planted/
         index.json, shards/, utterances.jsonl, issues.jsonl    as of any dataset, see shards.py
-        ceilings.json                                          the best reachable accuracy and AUC, by set of modalities
+        bayes_optimal.json                                          the best reachable accuracy and AUC, by set of modalities
         places.jsonl                                           pointer: where the true places are
 
 An utterance has each emotion with chance 1/2. A modality shows for it the evidence m * s + n, where s is +1 or -1 and n
@@ -24,7 +24,7 @@ import numpy as np
 from mesm_data.synth.synthetic_dataset import (
     EMOTIONS,
     MODALITIES,
-    Ceiling,
+    BayesOptimal,
     Sample,
     normal_cdf,
     plain_faces,
@@ -61,8 +61,8 @@ BAND = 10
 
 def write_planted(
     out: Path, parts: Mapping[str, int] | None = None, seed: int = 0, evidence: Mapping[str, float] = EVIDENCE
-) -> dict[str, Ceiling]:
-    """Write the planted dataset and return its ceilings.
+) -> dict[str, BayesOptimal]:
+    """Write the planted dataset and return its bayes_optimal.
 
     `parts` says how many utterances each part has, `evidence` is m of each modality; 0 makes it carry nothing.
     """
@@ -78,16 +78,16 @@ def write_planted(
             mels[:, band : band + BAND] += 2 * told["A"][emotion]
         return Sample(tuple(labels.tolist()), _words(told["T"], rng), to_pixels(faces), mels.astype(np.float16))
 
-    ceilings = {
-        name: planted_ceiling([evidence[m] for m in name if m != "T"], evidence["T"] * ("T" in name))
+    bayes_optimal = {
+        name: planted_bayes_optimal([evidence[m] for m in name if m != "T"], evidence["T"] * ("T" in name))
         for name in MODALITIES
     }
     settings = {"seed": seed, "evidence": dict(evidence)}
-    write_samples(out, "planted", EMOTIONS, parts or sizes(), settings, sample, ceilings)
-    return ceilings
+    write_samples(out, "planted", EMOTIONS, parts or sizes(), settings, sample, bayes_optimal)
+    return bayes_optimal
 
 
-def planted_ceiling(graded: Sequence[float], text: float) -> Ceiling:
+def planted_bayes_optimal(graded: Sequence[float], text: float) -> BayesOptimal:
     """Exact figures for modalities with graded evidence of these strengths, and text, which has 8 words for it."""
     g = math.sqrt(sum(m * m for m in graded))
     for_it = np.diff([0.0, *(normal_cdf(edge - text) for edge in EDGES), 1.0])
@@ -100,7 +100,7 @@ def planted_ceiling(graded: Sequence[float], text: float) -> Ceiling:
     else:
         accuracy = sum(w * normal_cdf(g + r / (2 * g)) for w, r in zip(for_it, ratio, strict=True))
         in_order = np.vectorize(normal_cdf)(sums / (2 * math.sqrt(2) * g))
-    return Ceiling(float(accuracy), float((for_it[:, None] * against[None, :] * in_order).sum()))
+    return BayesOptimal(float(accuracy), float((for_it[:, None] * against[None, :] * in_order).sum()))
 
 
 def _checks(size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from mesm_data.synth.synthetic_dataset import (
     EMOTIONS,
     SUGGESTED,
-    Ceiling,
+    BayesOptimal,
     Sample,
     normal_cdf,
     plain_faces,
@@ -21,7 +21,7 @@ from mesm_data.synth.synthetic_dataset import (
 )
 
 # Attention learns to point later than the rest learns to read, and better through a gate: docs/results.md.
-SUGGESTED_TO_POINT = SUGGESTED | {"attention_gradient": "gate", "epochs": 16, "anneal": 0.8}
+SUGGESTED_TO_POINT = SUGGESTED | {"attention_gradient": "gate", "epochs": 16, "top_p_anneal": 0.8}
 POINTED_EVIDENCE = {"A": 1.5, "V": 1.5}
 COLOURS = {"red": (40, -20, -20), "green": (-20, 40, -20), "blue": (-20, -20, 40), "yellow": (25, 25, -40)}
 RHYTHMS = {"slow": (8, 0), "quick": (4, 0), "low": (0, 8), "high": (0, 4)}  # name -> period over time, over mels
@@ -34,8 +34,8 @@ STRIP = 24
 
 def write_pointer(
     out: Path, parts: Mapping[str, int] | None = None, seed: int = 0, evidence: Mapping[str, float] = POINTED_EVIDENCE
-) -> dict[str, Ceiling]:
-    """Write the pointer dataset and return its ceilings, for models that follow the text and for those that do not."""
+) -> dict[str, BayesOptimal]:
+    """Write the pointer dataset and return its bayes_optimal, for models that follow the text and for those that do not."""
 
     def sample(rng: np.random.Generator) -> Sample:
         labels = rng.integers(0, 2, len(EMOTIONS))
@@ -58,13 +58,13 @@ def write_pointer(
             tuple(labels.tolist()), POINTING.format(*names), to_pixels(faces), mels.astype(np.float16), places
         )
 
-    ceilings = pointer_ceilings(evidence)
+    bayes_optimal = pointer_bayes_optimal(evidence)
     settings = {"seed": seed, "evidence": dict(evidence)}
-    write_samples(out, "pointer", EMOTIONS, parts or sizes(), settings, sample, ceilings, SUGGESTED_TO_POINT)
-    return ceilings
+    write_samples(out, "pointer", EMOTIONS, parts or sizes(), settings, sample, bayes_optimal, SUGGESTED_TO_POINT)
+    return bayes_optimal
 
 
-def pointer_ceilings(evidence: Mapping[str, float], draws: int = 100_000) -> dict[str, Ceiling]:
+def pointer_bayes_optimal(evidence: Mapping[str, float], draws: int = 100_000) -> dict[str, BayesOptimal]:
     """What is best with text, which says where to look, and without it, when all four places must be weighed.
 
     Without it all emotions together hint at the true place, so the best decision looks at every set of labels: it is as
@@ -80,9 +80,9 @@ def pointer_ceilings(evidence: Mapping[str, float], draws: int = 100_000) -> dic
         blind[m] = np.exp(evidence[m] * seen @ labels.T).mean(1)  # [draws, sets of labels]
     blind["AV"] = blind["A"] * blind["V"]
     strength = {m: math.sqrt(sum(evidence[x] ** 2 for x in m)) for m in ("AV", "A", "V")}
-    pointed = {f"T{m}": Ceiling(normal_cdf(g), normal_cdf(math.sqrt(2) * g)) for m, g in strength.items()}
-    weighed = {m: Ceiling(float((blind[m] @ labels > 0).mean())) for m in strength}
-    return pointed | weighed | {"T": Ceiling(0.5, 0.5)}
+    pointed = {f"T{m}": BayesOptimal(normal_cdf(g), normal_cdf(math.sqrt(2) * g)) for m, g in strength.items()}
+    weighed = {m: BayesOptimal(float((blind[m] @ labels > 0).mean())) for m in strength}
+    return pointed | weighed | {"T": BayesOptimal(0.5, 0.5)}
 
 
 def _marked_patch(mark: int, told: np.ndarray) -> np.ndarray:

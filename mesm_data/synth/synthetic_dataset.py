@@ -27,17 +27,17 @@ SUGGESTED = {
     "text_encoder": "tiny",
     "width": 8,
     "hidden": 64,
-    "d": 32,
+    "embed_dim": 32,
     "layers": 1,
     "feed_forward": 64,
     "dropout": 0.0,
     "lr": 1e-3,
-    "text_lr": 1.0,
+    "text_lr_scale": 1.0,
     "batch": 16,
     "epochs": 8,
     "cosine": True,
-    "anneal": 0.5,
-    "clip": 1.0,
+    "top_p_anneal": 0.5,
+    "grad_clip_norm": 1.0,
 }
 
 
@@ -46,7 +46,7 @@ def sizes(train: int = TRAIN) -> dict[str, int]:
     return {"train": train, "valid": max(1, train // 4), "test": max(1, train // 2)}
 
 
-class Ceiling(NamedTuple):
+class BayesOptimal(NamedTuple):
     """The best that can be had on average."""
 
     accuracy: float
@@ -67,12 +67,12 @@ class Sample:
 EMOTIONS = ("anger", "happiness", "sadness", "surprise")
 
 
-def describe(ceilings: Mapping[str, Ceiling]) -> str:
-    """The ceilings as a table, percent."""
+def describe(bayes_optimal: Mapping[str, BayesOptimal]) -> str:
+    """The bayes_optimal as a table, percent."""
     rows = [f"{'best reachable':<16}{'accuracy':>9}{'AUC':>7}"]
-    for name, ceiling in ceilings.items():
-        auc = "-" if ceiling.auc is None else f"{100 * ceiling.auc:.1f}"
-        rows.append(f"{name:<16}{100 * ceiling.accuracy:>9.1f}{auc:>7}")
+    for name, best in bayes_optimal.items():
+        auc = "-" if best.auc is None else f"{100 * best.auc:.1f}"
+        rows.append(f"{name:<16}{100 * best.accuracy:>9.1f}{auc:>7}")
     return "\n".join(rows)
 
 
@@ -83,7 +83,7 @@ def write_samples(
     parts: Mapping[str, int],
     settings: dict[str, Any],
     sample: Callable[[np.random.Generator], Sample],
-    ceilings: Mapping[str, Ceiling],
+    bayes_optimal: Mapping[str, BayesOptimal],
     suggested: Mapping[str, Any] = SUGGESTED,
 ) -> None:
     """Shards, notes and index as `mesm-data build` leaves them, and what is known of the signal.
@@ -119,10 +119,10 @@ def write_samples(
             listed.append({"name": name, "split": rows[0].split, "rows": len(rows)})
             utterances += [row.utterance for row in rows]
             places += [{"id": row.utterance.id} | s.place for row, s in zip(rows, samples, strict=True) if s.place]
-        names = [shard["name"] for shard in listed] + ["issues.jsonl", "utterances.jsonl", "ceilings.json"]
+        names = [shard["name"] for shard in listed] + ["issues.jsonl", "utterances.jsonl", "bayes_optimal.json"]
         files.write_text(folder / "issues.jsonl", "")
         write_utterances(folder / "utterances.jsonl", utterances)
-        files.write_text(folder / "ceilings.json", _json({name: c._asdict() for name, c in ceilings.items()}))
+        files.write_text(folder / "bayes_optimal.json", _json({name: c._asdict() for name, c in bayes_optimal.items()}))
         if places:
             names.append("places.jsonl")
             files.write_text(folder / "places.jsonl", "".join(json.dumps(place) + "\n" for place in places))

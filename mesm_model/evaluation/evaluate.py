@@ -19,16 +19,16 @@ from mesm_model.evaluation import metrics, paper
 from mesm_model.evaluation.inference import probabilities
 from mesm_model.evaluation.pointing import pointing
 from mesm_model.evaluation.scores import Report
-from mesm_model.features.store import attached, described, suited
+from mesm_model.features.store import as_model_input, described, features_info
 from mesm_model.loader import Part, open_part
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import Checkpoint
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import text_folder
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class LoadedRun:
     """The best checkpoint of a run, ready to be tried on a part of a dataset."""
 
     checkpoint: Checkpoint
@@ -37,18 +37,18 @@ class Opened:
     part: Part
 
 
-def open_run(run: Path, dataset: Dataset, part: str, ranks: Ranks, cache: Path | None = None) -> Opened:
+def open_run(run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: Path | None = None) -> LoadedRun:
     """Raises CheckpointError for data of another recipe, other emotions or other features."""
     checkpoint = checkpoints.load(run)
     folder = run if run.is_dir() else run.parent
     model: Any = checkpoints.build_model(checkpoint, folder).to(ranks.device)
-    dataset = suited(dataset, checkpoint.model, model.config)
+    dataset = as_model_input(dataset, checkpoint.model, model.config)
     checkpoints.check_data(checkpoint, dataset, run)
-    return Opened(checkpoint, model, dataset, open_part(dataset, part, text_folder(model, folder), cache))
+    return LoadedRun(checkpoint, model, dataset, open_part(dataset, part, text_folder(model, folder), cache))
 
 
 def evaluate(
-    run: Path, dataset: Dataset, part: str, ranks: Ranks, cache: Path | None = None, workers: int = 0
+    run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: Path | None = None, workers: int = 0
 ) -> tuple[Report, Part, np.ndarray]:
     """The report of a run's best checkpoint, with the part and the probabilities [n, E] that it is made from.
 
@@ -59,13 +59,13 @@ def evaluate(
     return report_of(run, opened, probability, ranks), opened.part, probability
 
 
-def probabilities_of(opened: Opened, ranks: Ranks, workers: int = 0) -> np.ndarray:
+def probabilities_of(opened: LoadedRun, ranks: Distributed, workers: int = 0) -> np.ndarray:
     """float32 [n, E], computed as in training."""
     settings = opened.checkpoint.settings
-    return probabilities(opened.model, opened.part, ranks, settings["precision"], settings["budget"], workers)
+    return probabilities(opened.model, opened.part, ranks, settings["precision"], settings["batch_memory_mb"], workers)
 
 
-def report_of(run: Path, opened: Opened, probability: np.ndarray, ranks: Ranks) -> Report:
+def report_of(run: Path, opened: LoadedRun, probability: np.ndarray, ranks: Distributed) -> Report:
     """The report on these probabilities."""
     training = np.array([row["labels"] for row in opened.dataset.rows(["labels"], "train")])
     thresholds = opened.checkpoint.thresholds
@@ -80,7 +80,7 @@ def make_report(
     part: Part,
     probability: np.ndarray,
     training: np.ndarray,
-    ranks: Ranks,
+    ranks: Distributed,
 ) -> Report:
     """`training` are the labels of the training part, [n', E]: they say what the majority is."""
     frozen = np.array(thresholds)
@@ -97,7 +97,7 @@ def make_report(
         encoder=model.text.description if checkpoints.reads_text(model.config) else None,
         features=_of_features(dataset, model),
         paper=paper.rows(dataset, part.name),
-        ceiling=_ceiling(dataset, model.config.modalities),
+        bayes_optimal=_bayes_optimal(dataset, model.config.modalities),
         pointing=pointing(model, part, dataset, ranks),
     )
 
@@ -116,14 +116,14 @@ def write_predictions(path: Path, report: Report, part: Part, probability: np.nd
 
 
 def _of_features(dataset: Dataset, model: Any) -> dict[str, str] | None:
-    found = attached(dataset)
+    found = features_info(dataset)
     return found and {"words": described(found, model.config.modalities), "folder": found["folder"]}
 
 
-def _ceiling(dataset: Dataset, modalities: str) -> dict[str, float | None] | None:
-    """What ceilings.json of a made-up dataset says of these modalities; None for any other dataset."""
-    path = dataset.folder / "ceilings.json"
+def _bayes_optimal(dataset: Dataset, modalities: str) -> dict[str, float | None] | None:
+    """What bayes_optimal.json of a made-up dataset says of these modalities; None for any other dataset."""
+    path = dataset.folder / "bayes_optimal.json"
     if not path.is_file():
         return None
-    ceilings = json.loads(path.read_text(encoding="utf-8"))
-    return ceilings.get("".join(letter for letter in "TAV" if letter.lower() in modalities))
+    bayes_optimal = json.loads(path.read_text(encoding="utf-8"))
+    return bayes_optimal.get("".join(letter for letter in "TAV" if letter.lower() in modalities))

@@ -13,15 +13,15 @@ from mesm_model import models
 from mesm_model.batch import FRAMES, Batch
 from mesm_model.evaluation.evaluate import open_run
 from mesm_model.evaluation.inference import READING
-from mesm_model.features.store import suited
+from mesm_model.features.store import as_model_input
 from mesm_model.loader import Part, open_part, plan_reading, read
 from mesm_model.models.common import text
-from mesm_model.models.common.flops import Work
+from mesm_model.models.common.flops import MacCount
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import text_folder
-from mesm_model.runs.settings import Choice
+from mesm_model.runs.settings import RunConfig
 
 STAGES = ("low level", "attention", "convolution", "flatten", "recurrent", "transformer", "text")
 
@@ -38,7 +38,7 @@ class Count:
 
     utterances: int
     frames: dict[str, int]  # faces under "v", mel chunks under "a"
-    work: tuple[Work, ...]  # one for each modality and stage
+    work: tuple[MacCount, ...]  # one for each modality and stage
     top_p: float | None  # of a sparse model
     encoder: str | None = None  # the text encoder, in words
     dense: "Count | None" = None  # of a sparse model: the work of FE2E of the same sizes
@@ -47,7 +47,7 @@ class Count:
     def macs(self, modality: str = "tav", stages: Iterable[str] = STAGES, inside: bool = False) -> int:
         """The sum over these modalities and stages."""
         chosen = [work for work in self.work if work.modality in modality and work.stage in stages]
-        return sum(work.inside if inside else work.macs for work in chosen)
+        return sum(work.macs_without_padding if inside else work.macs for work in chosen)
 
 
 @torch.no_grad()
@@ -62,8 +62,8 @@ def count(model: Any, batches: Iterable[Batch]) -> Count:
             frames[modality] += int(batch.frames(modality)[1].sum())
         for work in model.macs(batch):
             before = totals.get((work.modality, work.stage), (0, 0))
-            totals[work.modality, work.stage] = (before[0] + work.macs, before[1] + work.inside)
-    work = tuple(Work(*key, *macs) for key, macs in totals.items())
+            totals[work.modality, work.stage] = (before[0] + work.macs, before[1] + work.macs_without_padding)
+    work = tuple(MacCount(*key, *macs) for key, macs in totals.items())
     encoder = getattr(getattr(model, "text", None), "description", None)
     width = getattr(model.config, "width", PAPER_WIDTH)
     return Count(utterances, frames, work, getattr(model, "top_p", None), encoder, width=width)
@@ -141,7 +141,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def count_models(
-    dataset: Dataset, part: str, choices: dict[str, Choice], ranks: Ranks, cache: Path | None = None
+    dataset: Dataset, part: str, choices: dict[str, RunConfig], ranks: Distributed, cache: Path | None = None
 ) -> dict[str, Count]:
     """The work of untrained models on one part, by their names."""
     counts = {}
@@ -154,25 +154,25 @@ def count_models(
                 )
             torch.manual_seed(choice.settings.seed)
             model: Any = checkpoints.make_model(choice.model, choice.config, Path(folder))
-            suiting = suited(dataset, choice.model, choice.config)
+            suiting = as_model_input(dataset, choice.model, choice.config)
             opened = open_part(suiting, part, text_folder(model, Path(folder)), cache)
             counts[name] = _beside_dense(model, opened, Path(folder), ranks)
     return counts
 
 
-def count_run(run: Path, dataset: Dataset, part: str, ranks: Ranks, cache: Path | None = None) -> Count:
+def count_run(run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: Path | None = None) -> Count:
     """The work of a trained run on one part."""
     opened = open_run(run, dataset, part, ranks, cache)
     return _beside_dense(opened.model, opened.part, run if run.is_dir() else run.parent, ranks)
 
 
-def count_part(model: Any, part: Part, ranks: Ranks) -> Count:
+def count_part(model: Any, part: Part, ranks: Distributed) -> Count:
     """The work of a model on the utterances of a part."""
     batches = read(part, plan_reading(part.megabytes, READING, float("inf")))
     return count(model.to(ranks.device), (batch.to(ranks.device) for batch in batches))
 
 
-def _beside_dense(model: Any, part: Part, folder: Path, ranks: Ranks) -> Count:
+def _beside_dense(model: Any, part: Part, folder: Path, ranks: Distributed) -> Count:
     """The work of a model whose text encoder lies in `folder`; of a sparse one with that of FE2E of its sizes."""
     counted = count_part(model, part, ranks)
     if not hasattr(model, "top_p"):

@@ -8,7 +8,7 @@ from torch import nn
 
 from mesm_model.batch import Batch
 from mesm_model.loader import Part, plan_reading, read
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.settings import PRECISIONS
 
 READING = 32  # utterances a batch; without gradients more would not be faster
@@ -16,11 +16,16 @@ READING = 32  # utterances a batch; without gradients more would not be faster
 
 @torch.no_grad()
 def probabilities(
-    model: nn.Module, part: Part, ranks: Ranks, precision: str = "fp32", budget: float = np.inf, workers: int = 0
+    model: nn.Module,
+    part: Part,
+    ranks: Distributed,
+    precision: str = "fp32",
+    batch_memory_mb: float = np.inf,
+    workers: int = 0,
 ) -> np.ndarray:
     """float32 [n, E], in the order of the part, the same in every process and for any number of them."""
     model.eval()
-    batches = plan_reading(part.megabytes, READING, budget)
+    batches = plan_reading(part.megabytes, READING, batch_memory_mb)
     mine = batches[ranks.rank :: ranks.world]
     found = []
     for batch in read(part, mine, workers, ranks.device.type == "cuda"):

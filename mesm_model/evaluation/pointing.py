@@ -13,14 +13,14 @@ from mesm_model.evaluation.inference import READING
 from mesm_model.evaluation.scores import Pointing
 from mesm_model.loader import Part, plan_reading, read
 from mesm_model.models.common.attention import Trace
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 
 
 @torch.no_grad()
-def pointing(model: Any, part: Part, dataset: Dataset, ranks: Ranks) -> dict[str, Pointing]:
+def pointing(model: Any, part: Part, dataset: Dataset, ranks: Distributed) -> dict[str, Pointing]:
     """Nucleus against truth, by modality and level; empty without places.jsonl, and for models without nuclei."""
     path = dataset.folder / "places.jsonl"
-    if not path.is_file() or not hasattr(model, "top_p") or not ranks.first:
+    if not path.is_file() or not hasattr(model, "top_p") or not ranks.is_main:
         return {}
     places = {place["id"]: place for place in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
     counts: dict[str, np.ndarray] = {}
@@ -28,13 +28,13 @@ def pointing(model: Any, part: Part, dataset: Dataset, ranks: Ranks) -> dict[str
         trace = Trace()
         model.eval()(batch.to(ranks.device), trace)
         for level in trace.levels:
-            true = _true_sites(batch, level.modality, places, level.kept.shape, 2**level.level)
-            figures = np.array([int(x.sum()) for x in (level.kept & true, level.kept, true)] + [true.numel()])
+            true = _true_sites(batch, level.modality, places, level.selected.shape, 2**level.level)
+            figures = np.array([int(x.sum()) for x in (level.selected & true, level.selected, true)] + [true.numel()])
             name = f"{level.modality} level {level.level}"
             counts[name] = counts.get(name, np.zeros(4)) + figures
     return {
-        name: Pointing(inside=float(both / kept), chance=float(true / sites), covered=float(both / true))
-        for name, (both, kept, true, sites) in sorted(counts.items())
+        name: Pointing(inside=float(both / selected), chance=float(true / sites), covered=float(both / true))
+        for name, (both, selected, true, sites) in sorted(counts.items())
     }
 
 

@@ -29,7 +29,7 @@ class Report:
     encoder: str | None  # the text encoder, in words
     features: dict[str, str] | None = None  # of a two-phase model: "words" and "folder"
     paper: dict[str, Scores] = field(default_factory=dict)
-    ceiling: dict[str, float | None] | None = None  # of made-up data: the best reachable accuracy and AUC
+    bayes_optimal: dict[str, float | None] | None = None  # of made-up data: the best reachable accuracy and AUC
     pointing: dict[str, "Pointing"] = field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "means": {name: _plain(report.scores.mean(name)) for name in NAMES},
         "scores": _scores_to_json(report.scores),
         "trivial": {name: _scores_to_json(scores) for name, scores in report.trivial.items()},
-        "ceiling": report.ceiling,
+        "bayes_optimal": report.bayes_optimal,
         "paper": {name: _scores_to_json(scores) for name, scores in report.paper.items()},
         "intervals": {name: _plain(bounds) for name, bounds in report.intervals.items()},
         "pointing": {name: asdict(found) for name, found in report.pointing.items()},
@@ -97,7 +97,7 @@ def from_json(stored: Mapping[str, Any]) -> Report:
         encoder=stored["encoder"],
         features=stored["features"],
         paper={name: _scores_from_json(scores) for name, scores in stored["paper"].items()},
-        ceiling=stored["ceiling"],
+        bayes_optimal=stored["bayes_optimal"],
         pointing={name: Pointing(**found) for name, found in stored["pointing"].items()},
     )
 
@@ -127,8 +127,8 @@ def spread(reports: Mapping[str, Report]) -> dict[str, tuple[float, float]]:
 def _remarks(report: Report) -> list[str]:
     """What could be reached, and what the text came through."""
     lines = []
-    if report.ceiling is not None:
-        known = {"Acc": report.ceiling["accuracy"], "AUC": report.ceiling["auc"]}
+    if report.bayes_optimal is not None:
+        known = {"Acc": report.bayes_optimal["accuracy"], "AUC": report.bayes_optimal["auc"]}
         reachable = ", ".join(f"{title} {100 * value:.1f}" for title, value in known.items() if value is not None)
         lines.append(f"best reachable with these modalities: {reachable}")
     if report.encoder is not None:

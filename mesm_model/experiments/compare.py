@@ -18,13 +18,13 @@ import numpy as np
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
 from mesm_model.evaluation import metrics, paper
-from mesm_model.evaluation.evaluate import Opened, open_run, probabilities_of
+from mesm_model.evaluation.evaluate import LoadedRun, open_run, probabilities_of
 from mesm_model.evaluation.flops import count_part
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.features import store
 from mesm_model.runs import folder as folder_module
 from mesm_model.runs.checkpoint import reads_text
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import seeds_of
 
 DRAWS = 2000  # of the bootstrap and of a test: its smallest p is then 0.0005
@@ -94,7 +94,7 @@ class Comparison:
 def compare(
     runs: Sequence[Path],
     part: str,
-    ranks: Ranks,
+    ranks: Distributed,
     data: Path | None = None,
     features_folder: Path | None = None,
     cache: Path | None = None,
@@ -207,7 +207,7 @@ def _check_same(run: Path, dataset: Dataset) -> None:
         )
 
 
-def _entry(name: str, opened: Sequence[Opened], ranks: Ranks) -> Entry:
+def _entry(name: str, opened: Sequence[LoadedRun], ranks: Distributed) -> Entry:
     labels = opened[0].part.labels
     probability, seconds = [], []
     for one in opened:
@@ -231,9 +231,9 @@ def _entry(name: str, opened: Sequence[Opened], ranks: Ranks) -> Entry:
     )
 
 
-def _inputs(opened: Opened) -> str:
+def _inputs(opened: LoadedRun) -> str:
     modalities = opened.model.config.modalities
-    found = store.attached(opened.dataset)
+    found = store.features_info(opened.dataset)
     if found is not None:
         return store.described(found, modalities)
     if not reads_text(opened.model.config):

@@ -26,15 +26,15 @@ from mesm_data.files import commit_file, write_text
 from mesm_data.utterance import Utterance
 from mesm_model.batch import Example
 from mesm_model.evaluation import metrics
-from mesm_model.evaluation.evaluate import Opened, open_run, probabilities_of
+from mesm_model.evaluation.evaluate import LoadedRun, open_run, probabilities_of
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.features import store
 from mesm_model.features.descriptors import mel_filters
-from mesm_model.features.extract import NEEDED, Maker, makers, read_utterances, recipe_of
+from mesm_model.features.extract import NEEDED, Extractor, extractors, read_utterances, recipe_of
 from mesm_model.features.store import Ragged
 from mesm_model.loader import Part
 from mesm_model.models.common.text import tokenize
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import seeds_of, text_folder
 
 LEVELS: dict[str, tuple[str, tuple[float, ...]]] = {  # kind -> the modality that it is done to, how much of it
@@ -72,7 +72,7 @@ class Row:
 
 
 def robustness(
-    run: Path, dataset: Dataset, part: str, ranks: Ranks, cache: Path | None = None
+    run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: Path | None = None
 ) -> tuple[list[Row], list[Damage]]:
     """The scores of every seed of a run, undamaged first; and the damages that cannot be done to imported features."""
     rows: list[Row] = []
@@ -134,7 +134,7 @@ def add_noise(mels: np.ndarray, decibels: float, name: str, sample_rate: int, re
 # ---- a damaged part
 
 
-def damaged_part(opened: Opened, folder: Path, damage: Damage) -> Any:
+def damaged_part(opened: LoadedRun, folder: Path, damage: Damage) -> Any:
     """The part that the model is tried on, damaged."""
     part = opened.part
     if part.features is not None:
@@ -170,18 +170,18 @@ class _DamagedFrames:
         return replace(example, mels=torch.from_numpy(noisy[:, None]))
 
 
-def _damaged_rows(opened: Opened, damage: Damage) -> Ragged:
+def _damaged_rows(opened: LoadedRun, damage: Damage) -> Ragged:
     """The features of one modality, made anew."""
     assert opened.part.features is not None
     if damage.kind == "missing":
         size = opened.part.features[damage.modality].rows.shape[1]
         return Ragged(np.zeros((0, size), np.float32), np.zeros(len(opened.part) + 1, np.int64))
-    maker = makers(opened.dataset, damage.modality)[damage.modality]
+    maker = extractors(opened.dataset, damage.modality)[damage.modality]
     rows = list(_made_anew(opened, maker, damage))
     return Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
 
 
-def _made_anew(opened: Opened, maker: Maker, damage: Damage) -> Iterator[np.ndarray]:
+def _made_anew(opened: LoadedRun, maker: Extractor, damage: Damage) -> Iterator[np.ndarray]:
     recipe = recipe_of(opened.dataset)
     for utterance, clip in read_utterances(opened.dataset, NEEDED.get(maker.name, ()), opened.part.name):
         found = maker.rows(*_damaged_clip(utterance, clip, damage, recipe))
@@ -210,8 +210,8 @@ def _damaged_text(part: Part, n: int, damage: Damage) -> str:
     return drop_words(part.texts[n], damage.level, part.ids[n])
 
 
-def _can_do(opened: Opened, damage: Damage) -> bool:
-    found = store.attached(opened.dataset)
+def _can_do(opened: LoadedRun, damage: Damage) -> bool:
+    found = store.features_info(opened.dataset)
     if found is None or damage.kind == "missing":
         return True
     name = found["sets"][damage.modality]["name"]

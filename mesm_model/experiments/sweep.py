@@ -23,13 +23,13 @@ from tqdm import tqdm
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.files import commit_file, write_text
-from mesm_data.pool import Died, run_jobs
+from mesm_data.pool import WorkerFailed, run_jobs
 from mesm_model.evaluation import flops, paper
 from mesm_model.evaluation.flops import count_run
 from mesm_model.evaluation.metrics import NAMES
 from mesm_model.evaluation.scores import Report, from_json
-from mesm_model.runs.distributed import Ranks, join
-from mesm_model.runs.settings import Choice, Machine, with_values
+from mesm_model.runs.distributed import Distributed, init_distributed
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, with_values
 from mesm_model.training.train import train
 
 SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # in the order of Table 5
@@ -37,15 +37,15 @@ LONG = 30 * 24 * 3600.0  # seconds that one run may take
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunSpec:
     """One run of many; picklable, so that another process can train it."""
 
     name: str
     out: Path
     dataset: Dataset
-    choice: Choice
+    choice: RunConfig
     device: str
-    machine: Machine
+    machine: RuntimeOptions
 
 
 @dataclass(frozen=True)
@@ -62,61 +62,67 @@ class Row:
 
 def sweep(
     dataset: Dataset,
-    choice: Choice,
+    choice: RunConfig,
     top_ps: Sequence[float],
     seeds: int,
     out: Path,
     device: str,
-    machine: Machine,
+    machine: RuntimeOptions,
     workers: int,
 ) -> list[Row]:
     """Train at each p with each seed, and write sweep.csv and sweep.svg."""
     if not hasattr(choice.config, "top_p"):
         raise DataError(f"model {choice.model}: it has no top_p to sweep over; take mesm")
     wanted = {f"{p:g}": with_values(choice, top_p=p) for p in top_ps}
-    cells = _cells(dataset, {f"p={name}": one for name, one in wanted.items()}, seeds, out, device, machine)
-    scores = run_cells(cells, workers)
+    specs = _specs(dataset, {f"p={name}": one for name, one in wanted.items()}, seeds, out, device, machine)
+    scores = run_all(specs, workers)
     rows = []
-    with join(device) as ranks:
-        for cell in cells:
-            gflop, share = _work(cell, dataset, ranks)
-            rows.append(_row(cell, scores[cell.out], gflop, share))
+    with init_distributed(device) as ranks:
+        for spec in specs:
+            gflop, share = _work(spec, dataset, ranks)
+            rows.append(_row(spec, scores[spec.out], gflop, share))
     _write_csv(out / "sweep.csv", "top_p", rows)
     _draw(out / "sweep.svg", rows, dataset)
     return rows
 
 
 def ablate(
-    dataset: Dataset, choices: Sequence[Choice], seeds: int, out: Path, device: str, machine: Machine, workers: int
+    dataset: Dataset,
+    choices: Sequence[RunConfig],
+    seeds: int,
+    out: Path,
+    device: str,
+    machine: RuntimeOptions,
+    workers: int,
 ) -> list[Row]:
     """Train every model on every set of modalities with each seed, and write ablate.csv."""
     wanted = {
         f"{choice.model}-{subset}": with_values(choice, modalities=subset) for choice in choices for subset in SUBSETS
     }
-    cells = _cells(dataset, wanted, seeds, out, device, machine)
-    scores = run_cells(cells, workers)
-    rows = [_row(cell, scores[cell.out]) for cell in cells]
+    specs = _specs(dataset, wanted, seeds, out, device, machine)
+    scores = run_all(specs, workers)
+    rows = [_row(spec, scores[spec.out]) for spec in specs]
     _write_csv(out / "ablate.csv", "model-modalities", rows)
     return rows
 
 
-def run_cells(cells: Sequence[Cell], workers: int) -> dict[Path, dict[str, Any]]:
+def run_all(specs: Sequence[RunSpec], workers: int) -> dict[Path, dict[str, Any]]:
     """Train what is not trained yet, `workers` runs at a time; scores.json of each by its folder."""
     scores = {}
-    with tqdm(total=len(cells), unit=" runs", disable=True if cells[0].machine.quiet else None) as bar:
-        for cell, found in _trained(cells, workers):
-            if isinstance(found, Died):
-                raise DataError(f"{cell.out}: {found.reason}; the same command goes on from here")
-            scores[cell.out] = found
+    with tqdm(total=len(specs), unit=" runs", disable=True if specs[0].machine.quiet else None) as bar:
+        for spec, found in _trained(specs, workers):
+            if isinstance(found, WorkerFailed):
+                raise DataError(f"{spec.out}: {found.reason}; the same command goes on from here")
+            scores[spec.out] = found
             bar.update()
     return scores
 
 
-def run_cell(cell: Cell) -> dict[str, Any]:
+def run_one(spec: RunSpec) -> dict[str, Any]:
     """Train one run, or go on with it; its scores.json."""
-    with join(cell.device) as ranks:
-        choice = cell.choice
-        return train(cell.dataset, choice.model, choice.config, choice.settings, cell.out, ranks, cell.machine)
+    with init_distributed(spec.device) as ranks:
+        choice = spec.choice
+        return train(spec.dataset, choice.model, choice.config, choice.settings, spec.out, ranks, spec.machine)
 
 
 def to_text(rows: Sequence[Row], dataset: Dataset) -> str:
@@ -128,9 +134,9 @@ def to_text(rows: Sequence[Row], dataset: Dataset) -> str:
     lines = [" " * wide + header]
     for name in names:
         of_name = [row for row in rows if row.name == name]
-        cells = "".join(f"{_mean_and_spread([row.means[kind] for row in of_name]):>14}" for kind in NAMES)
+        specs = "".join(f"{_mean_and_spread([row.means[kind] for row in of_name]):>14}" for kind in NAMES)
         work = f"{_mean(of_name, 'gflop'):>10.4f}{_mean(of_name, 'of_fe2e'):>9.2f}" if with_work else ""
-        lines.append(f"{name:<{wide}}{cells}{work}")
+        lines.append(f"{name:<{wide}}{specs}{work}")
     lines += _beside(rows, wide)
     seeds = len({row.seed for row in rows})
     over = f", mean and standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
@@ -153,20 +159,20 @@ def paper_table(dataset: Dataset, names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _trained(cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, dict[str, Any] | Died]]:
-    """Each cell with its scores, as they come."""
-    silent = [replace(cell, machine=replace(cell.machine, quiet=True)) for cell in cells]
+def _trained(specs: Sequence[RunSpec], workers: int) -> Iterator[tuple[RunSpec, dict[str, Any] | WorkerFailed]]:
+    """Each spec with its scores, as they come."""
+    silent = [replace(spec, machine=replace(spec.machine, quiet=True)) for spec in specs]
     if workers > 1:
-        yield from run_jobs(run_cell, silent, workers, LONG)
+        yield from run_jobs(run_one, silent, workers, LONG)
     else:
-        yield from ((cell, run_cell(cell)) for cell in silent)
+        yield from ((spec, run_one(spec)) for spec in silent)
 
 
-def _cells(
-    dataset: Dataset, choices: dict[str, Choice], seeds: int, out: Path, device: str, machine: Machine
-) -> list[Cell]:
+def _specs(
+    dataset: Dataset, choices: dict[str, RunConfig], seeds: int, out: Path, device: str, machine: RuntimeOptions
+) -> list[RunSpec]:
     return [
-        Cell(
+        RunSpec(
             name.removeprefix("p="),
             out / name / f"seed-{seed}",
             dataset,
@@ -179,9 +185,9 @@ def _cells(
     ]
 
 
-def _row(cell: Cell, scores: dict[str, Any], gflop: float | None = None, of_fe2e: float | None = None) -> Row:
+def _row(spec: RunSpec, scores: dict[str, Any], gflop: float | None = None, of_fe2e: float | None = None) -> Row:
     part = scores["parts"].get("test") or scores["parts"]["valid"]
-    return Row(cell.name, cell.choice.settings.seed, part["means"], gflop, of_fe2e, from_json(part))
+    return Row(spec.name, spec.choice.settings.seed, part["means"], gflop, of_fe2e, from_json(part))
 
 
 def _beside(rows: Sequence[Row], wide: int) -> list[str]:
@@ -201,9 +207,9 @@ def _part(dataset: Dataset) -> str:
     return "test" if "test" in dataset.splits else "valid"
 
 
-def _work(cell: Cell, dataset: Dataset, ranks: Ranks) -> tuple[float, float]:
+def _work(spec: RunSpec, dataset: Dataset, ranks: Distributed) -> tuple[float, float]:
     """GFLOP an utterance of a trained model on the scored part, and the share of FE2E's of the same sizes."""
-    sparse = count_run(cell.out, dataset, _part(dataset), ranks, cell.machine.cache)
+    sparse = count_run(spec.out, dataset, _part(dataset), ranks, spec.machine.cache)
     assert sparse.dense is not None
     macs = sparse.macs("av")
     return 2 * macs / sparse.utterances / 1e9, macs / sparse.dense.macs("av")

@@ -25,15 +25,15 @@ from optuna.trial import TrialState
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.files import alone, holds_others, write_text
+from mesm_data.files import exclusive, has_other_files, write_text
 from mesm_model import models
 from mesm_model.evaluation.metrics import Diverged
-from mesm_model.features.store import suited
+from mesm_model.features.store import as_model_input
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs import folder as folder_module
-from mesm_model.runs.distributed import Ranks
-from mesm_model.runs.settings import Choice, Machine, with_values
+from mesm_model.runs.distributed import Distributed
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, with_values
 from mesm_model.training.train import train
 
 FIRST = 4  # trials that run to their end whatever they score, so that there is something to compare with
@@ -53,11 +53,11 @@ class Trial:
 
 def tune(
     dataset: Dataset,
-    choice: Choice,
+    choice: RunConfig,
     trials: int,
     out: Path,
-    ranks: Ranks,
-    machine: Machine,
+    ranks: Distributed,
+    machine: RuntimeOptions,
     fixed: Collection[str] = (),
 ) -> list[Trial]:
     """Train until `trials` sets of settings are tried, those of earlier calls counted in; the best first.
@@ -70,9 +70,9 @@ def tune(
         raise DataError(f"model {choice.model}: every setting that could be searched for is given; leave one out")
     if ranks.world > 1:
         raise DataError("a search runs in one process; start it without torchrun")
-    data = without_test(suited(dataset, choice.model, choice.config))
+    data = without_test(as_model_input(dataset, choice.model, choice.config))
     out.mkdir(parents=True, exist_ok=True)
-    with alone(out, "searches"):
+    with exclusive(out, "searches"):
         _check_plan(out, choice, space, data)
         study = _open_study(out)
         _queue_interrupted(study)
@@ -111,12 +111,12 @@ def to_text(trials: list[Trial]) -> str:
 
 def _try_one(
     study: optuna.Study,
-    choice: Choice,
+    choice: RunConfig,
     space: Mapping[str, Between | OneOf],
     data: Dataset,
     out: Path,
-    ranks: Ranks,
-    machine: Machine,
+    ranks: Distributed,
+    machine: RuntimeOptions,
 ) -> None:
     number = len(study.get_trials(deepcopy=False, states=ENDED))
     # a sampler of its own for every trial: the search goes the same way however often it is interrupted
@@ -230,7 +230,7 @@ def _trials(study: optuna.Study) -> list[Trial]:
     return sorted(found, key=lambda trial: (-trial.f1, trial.folder))
 
 
-def _check_plan(out: Path, choice: Choice, space: Mapping[str, Between | OneOf], data: Dataset) -> None:
+def _check_plan(out: Path, choice: RunConfig, space: Mapping[str, Between | OneOf], data: Dataset) -> None:
     """Write plan.json, or hold it against what is there."""
     plan = {
         "model": choice.model,
@@ -240,7 +240,7 @@ def _check_plan(out: Path, choice: Choice, space: Mapping[str, Between | OneOf],
         "data": checkpoints.about(data),
     }
     path, wanted = out / "plan.json", json.loads(json.dumps(plan))
-    if not holds_others(out, "plan.json.tmp"):
+    if not has_other_files(out, "plan.json.tmp"):
         folder_module.write(out, path.name, plan)
     found = folder_module.read(out, path.name) if path.is_file() else {}
     if set(found) != set(wanted):

@@ -1,4 +1,4 @@
-"""The features that are computed here: `bbe34` of sound and `face35` of faces. Plain numbers from what the shards hold.
+"""The features that are computed here: `bark_mfcc` of sound and `face_geometry_pca` of faces. Plain numbers from what the shards hold.
 
 S steps of sound, V faces, P pixels of a face.
 """
@@ -13,7 +13,7 @@ from mesm_data.clip import Recipe
 
 # ---- sound
 
-BBE34 = 34
+BARK_MFCC = 34
 COLUMNS_A_STEP = 4  # of the mel spectrogram: 50 ms a step with the paper's hop of 12.5 ms, as MulT's CMU-MOSEI has it
 MFCC = 12
 MFCC_BANDS = 32  # four mels each: the lowest single ones are narrower than a bin at 16 kHz, and some hold none
@@ -26,7 +26,7 @@ BARK = (
 )  # fmt: skip
 
 
-def bbe34(mels: np.ndarray, seconds: float, sample_rate: int, recipe: Recipe) -> np.ndarray:
+def bark_mfcc(mels: np.ndarray, seconds: float, sample_rate: int, recipe: Recipe) -> np.ndarray:
     """22 Bark-band energies and 12 MFCC of each step of 50 ms: float32 [S, 34], from mel chunks [A, mels, columns].
 
     The energies are natural logarithms. They come from the mel bands, each shared among the Bark bands that it lies in.
@@ -36,7 +36,7 @@ def bbe34(mels: np.ndarray, seconds: float, sample_rate: int, recipe: Recipe) ->
     power = power.transpose(1, 0, 2).reshape(power.shape[1], -1).clip(min=0)
     power = power[:, : round(seconds / recipe.hop) + 1]
     if not power.shape[1]:
-        return np.zeros((0, BBE34), np.float32)
+        return np.zeros((0, BARK_MFCC), np.float32)
     starts = np.arange(0, power.shape[1], COLUMNS_A_STEP)
     power = np.add.reduceat(power, starts, axis=1) / np.diff([*starts, power.shape[1]])  # [mels, S]
     energies = np.log(_bark_shares(recipe, sample_rate) @ power + recipe.log_floor)  # [22, S]
@@ -80,7 +80,7 @@ def _hertz(mel: np.ndarray) -> np.ndarray:
 
 # ---- faces
 
-FACE35 = 35
+FACE_GEOMETRY_PCA = 35
 COMPONENTS = 20
 PIXELS = 48 * 48
 AT_ONCE = 2048  # faces
@@ -129,7 +129,7 @@ class FaceMoments:
         return FaceFit(mean.astype(np.float32), (components * np.where(largest < 0, -1, 1)).astype(np.float32))
 
 
-def face35(
+def face_geometry_pca(
     faces: np.ndarray, boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray, found: np.ndarray, fit: FaceFit
 ) -> np.ndarray:
     """Of each face [V, 35]: 10 coordinates of landmarks, 4 numbers of its box, its probability, 20 components.

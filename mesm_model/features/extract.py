@@ -1,6 +1,6 @@
 """Making fixed features: `make_features` computes or imports a set for each modality, shard by shard, and can go on.
 
-What is computed needs no other program: `hash`, `svd` and `glove` of words, `bbe34` of sound, `face35` of faces. What
+What is computed needs no other program: `hash`, `svd` and `glove` of words, `bark_mfcc` of sound, `face_geometry_pca` of faces. What
 is imported is somebody else's (feature_tables.py). The folder is described in features.py.
 
 S rows (words, steps of sound, faces) of one utterance.
@@ -23,28 +23,35 @@ from mesm_data.clip import Clip, Recipe
 from mesm_data.dataset import schema
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.files import alone, holds_others
+from mesm_data.files import exclusive, has_other_files
 from mesm_data.utterance import Source, Utterance
 from mesm_model.features import word_vectors
-from mesm_model.features.descriptors import BBE34, FACE35, FaceFit, FaceMoments, bbe34, face35
+from mesm_model.features.descriptors import (
+    BARK_MFCC,
+    FACE_GEOMETRY_PCA,
+    FaceFit,
+    FaceMoments,
+    bark_mfcc,
+    face_geometry_pca,
+)
 from mesm_model.features.external import Table, read_disvoice, read_openface, read_opensmile, read_pickled
-from mesm_model.features.store import INDEX, MODALITIES, PLAN, attached, place, read_light, read_rows, write_rows
+from mesm_model.features.store import INDEX, MODALITIES, PLAN, features_info, place, read_light, read_rows, write_rows
 
-COMPUTED = {"t": ("hash", "svd", "glove"), "a": ("bbe34",), "v": ("face35",)}
+COMPUTED = {"t": ("hash", "svd", "glove"), "a": ("bark_mfcc",), "v": ("face_geometry_pca",)}
 IMPORTED = {"t": ("pickle",), "a": ("disvoice", "opensmile", "pickle"), "v": ("openface", "pickle")}
-DEFAULTS = {"t": "hash", "a": "bbe34", "v": "face35"}
+DEFAULTS = {"t": "hash", "a": "bark_mfcc", "v": "face_geometry_pca"}
 
 
 # What is read of a shard: always, and for the sets that are computed from more than words.
 LIGHT = ("id", "text", "start", "end", "group")
 NEEDED = {
-    "bbe34": ("mels", "sample_rate"),
-    "face35": ("faces", "face_boxes", "face_scores", "face_landmarks", "face_found"),
+    "bark_mfcc": ("mels", "sample_rate"),
+    "face_geometry_pca": ("faces", "face_boxes", "face_scores", "face_landmarks", "face_found"),
 }
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureSpec:
     """What to take for one modality: a name of COMPUTED or IMPORTED and, where it comes from a file, its path."""
 
     name: str
@@ -55,7 +62,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Maker:
+class Extractor:
     """How the rows of one modality come about: float32 [S, size]; None where an imported set lacks the utterance."""
 
     name: str
@@ -65,8 +72,8 @@ class Maker:
     warnings: tuple[str, ...] = ()
 
 
-def read_wanted(modality: str, text: str) -> Wanted:
-    """`bbe34`, or `openface:FOLDER`. Raises DataError for what there is not."""
+def read_feature_spec(modality: str, text: str) -> FeatureSpec:
+    """`bark_mfcc`, or `openface:FOLDER`. Raises DataError for what there is not."""
     name, _, path = text.partition(":")
     known = (*COMPUTED[modality], *IMPORTED[modality])
     takes_file = name == "glove" or name in IMPORTED[modality]
@@ -79,31 +86,33 @@ def read_wanted(modality: str, text: str) -> Wanted:
         )
     if path and not Path(path).exists():
         raise DataError(f"{where}: {path} not found")
-    return Wanted(name, Path(path).resolve() if path else None)
+    return FeatureSpec(name, Path(path).resolve() if path else None)
 
 
-def make_features(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted], quiet: bool = False) -> dict[str, Any]:
+def make_features(
+    dataset: Dataset, out: Path, wanted: Mapping[str, FeatureSpec], quiet: bool = False
+) -> dict[str, Any]:
     """Write the features of every utterance into `out`, or go on where that was stopped; what features.json says.
 
     Raises DataError where `out` holds other features, and for imported files that do not read.
     """
     _begun(out)
     out.mkdir(parents=True, exist_ok=True)
-    with alone(out, "makes features"):
+    with exclusive(out, "makes features"):
         _begin(dataset, out, wanted)
         if not (out / INDEX).is_file():
             _finish(dataset, out, {m: _make_set(dataset, out, m, wanted[m], quiet) for m in MODALITIES})
     return json.loads((out / INDEX).read_text(encoding="utf-8"))
 
 
-def makers(dataset: Dataset, modalities: str = "tav") -> dict[str, Maker]:
-    """What the attached features were made by, to make those of other clips; imported sets know the dataset's only."""
-    about = attached(dataset)
+def extractors(dataset: Dataset, modalities: str = "tav") -> dict[str, Extractor]:
+    """What the features_info features were made by, to make those of other clips; imported sets know the dataset's only."""
+    about = features_info(dataset)
     assert about is not None
     folder = Path(about["folder"])
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     return {
-        modality: _open(dataset, folder, modality, Wanted(one["name"], Path(one["path"]) if one["path"] else None))
+        modality: _open(dataset, folder, modality, FeatureSpec(one["name"], Path(one["path"]) if one["path"] else None))
         for modality, one in plan["sets"].items()
         if modality in modalities
     }
@@ -138,12 +147,12 @@ def _begun(out: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError:
         found = {}
-    if holds_others(out, f"{PLAN}.tmp") and (found is None or set(found) != {"content", "sets"}):
+    if has_other_files(out, f"{PLAN}.tmp") and (found is None or set(found) != {"content", "sets"}):
         raise DataError(f"{out}: not empty and no features of this program; give another --out")
     return found
 
 
-def _begin(dataset: Dataset, out: Path, wanted: Mapping[str, Wanted]) -> None:
+def _begin(dataset: Dataset, out: Path, wanted: Mapping[str, FeatureSpec]) -> None:
     """Write plan.json, or hold it against what is there. Sets of which nothing is made yet give way."""
     sets = {m: {"name": one.name, "path": str(one.path) if one.path else None} for m, one in wanted.items()}
     plan, found = {"content": dataset.index["content"], "sets": sets}, _begun(out)
@@ -166,13 +175,13 @@ def _difference(found: Mapping[str, Any], plan: Mapping[str, Any], dataset: Data
         there, here = found["content"][:12], plan["content"][:12]
         return f"features of another dataset (content {there}, {dataset.folder} has {here})"
     there, here = (
-        ", ".join(f"{MODALITIES[m]} {Wanted(**one)}" for m, one in x["sets"].items() if one != other["sets"][m])
+        ", ".join(f"{MODALITIES[m]} {FeatureSpec(**one)}" for m, one in x["sets"].items() if one != other["sets"][m])
         for x, other in ((found, plan), (plan, found))
     )
     return f"the folder has {there}, now asked for {here}"
 
 
-def _make_set(dataset: Dataset, out: Path, modality: str, wanted: Wanted, quiet: bool) -> dict[str, Any]:
+def _make_set(dataset: Dataset, out: Path, modality: str, wanted: FeatureSpec, quiet: bool) -> dict[str, Any]:
     """Write the rows of one modality for each shard; what features.json tells of them."""
     maker = _open(dataset, out, modality, wanted)
     for warning in maker.warnings:
@@ -199,7 +208,7 @@ def _names_any(folder: Path) -> bool:
     return any(not row["missing"] for path in folder.glob("*.parquet") for row in read_light(path))
 
 
-def _write_shard(path: Path, shard: Dataset, maker: Maker) -> None:
+def _write_shard(path: Path, shard: Dataset, maker: Extractor) -> None:
     """`shard` is the dataset with this shard only."""
     ids, rows = [], []
     for utterance, clip in read_utterances(shard, NEEDED.get(maker.name, ())):
@@ -255,10 +264,10 @@ def _emotion_vectors(dataset: Dataset, table: word_vectors.Table) -> list[list[f
     return None if missing else [table[emotion].tolist() for emotion in dataset.emotions]
 
 
-# ---- makers
+# ---- extractors
 
 
-def _open(dataset: Dataset, out: Path, modality: str, wanted: Wanted) -> Maker:
+def _open(dataset: Dataset, out: Path, modality: str, wanted: FeatureSpec) -> Extractor:
     """Fits or cuts down first what is not there yet."""
     if wanted.name in IMPORTED[modality]:
         return _imported(modality, wanted)
@@ -269,7 +278,7 @@ def _open(dataset: Dataset, out: Path, modality: str, wanted: Wanted) -> Maker:
     return _sound(dataset) if modality == "a" else _faces(dataset, folder / "faces.npz")
 
 
-def _imported(modality: str, wanted: Wanted) -> Maker:
+def _imported(modality: str, wanted: FeatureSpec) -> Extractor:
     assert wanted.path is not None
     readers: dict[str, Callable[[Path], Table]] = {
         "openface": read_openface,
@@ -278,10 +287,10 @@ def _imported(modality: str, wanted: Wanted) -> Maker:
         "pickle": lambda path: read_pickled(path, modality),
     }
     table = readers[wanted.name](wanted.path)
-    return Maker(wanted.name, table.size, table.what, lambda utterance, _: table.find(utterance), table.warnings)
+    return Extractor(wanted.name, table.size, table.what, lambda utterance, _: table.find(utterance), table.warnings)
 
 
-def _words(dataset: Dataset, path: Path, wanted: Wanted) -> Maker:
+def _words(dataset: Dataset, path: Path, wanted: FeatureSpec) -> Extractor:
     if not path.is_file():
         word_vectors.write_table(path, _word_table(dataset, wanted))
     table, size = word_vectors.read_table(path)
@@ -290,10 +299,10 @@ def _words(dataset: Dataset, path: Path, wanted: Wanted) -> Maker:
         "svd": "vectors from the company that words keep in the training part, no GloVe",
         "glove": f"vectors of {wanted.path.name if wanted.path else 'GloVe'}",
     }[wanted.name]
-    return Maker(wanted.name, size, what, lambda utterance, _: word_vectors.rows(utterance.text, table, size))
+    return Extractor(wanted.name, size, what, lambda utterance, _: word_vectors.rows(utterance.text, table, size))
 
 
-def _word_table(dataset: Dataset, wanted: Wanted) -> word_vectors.Table:
+def _word_table(dataset: Dataset, wanted: FeatureSpec) -> word_vectors.Table:
     part = "train" if wanted.name == "svd" else None
     texts = [row["text"] for row in dataset.rows(["text"], part)]
     if wanted.name == "svd":
@@ -308,16 +317,16 @@ def _word_table(dataset: Dataset, wanted: Wanted) -> word_vectors.Table:
     return table
 
 
-def _sound(dataset: Dataset) -> Maker:
+def _sound(dataset: Dataset) -> Extractor:
     recipe = recipe_of(dataset)
 
     def rows(utterance: Utterance, clip: Clip) -> np.ndarray:
-        return bbe34(clip.mels, utterance.end - utterance.start, clip.sample_rate, recipe)
+        return bark_mfcc(clip.mels, utterance.end - utterance.start, clip.sample_rate, recipe)
 
-    return Maker("bbe34", BBE34, "22 Bark-band energies and 12 MFCC, 20 a second", rows)
+    return Extractor("bark_mfcc", BARK_MFCC, "22 Bark-band energies and 12 MFCC, 20 a second", rows)
 
 
-def _faces(dataset: Dataset, path: Path) -> Maker:
+def _faces(dataset: Dataset, path: Path) -> Extractor:
     if not path.is_file():
         _write_fit(dataset, path)
     with np.load(path) as stored:
@@ -325,9 +334,11 @@ def _faces(dataset: Dataset, path: Path) -> Maker:
 
     def rows(_: Utterance, clip: Clip) -> np.ndarray:
         shape = (clip.face_boxes, clip.face_scores, clip.face_landmarks, clip.face_found)
-        return face35(clip.faces, *shape, fit)
+        return face_geometry_pca(clip.faces, *shape, fit)
 
-    return Maker("face35", FACE35, "5 landmarks, box, confidence and 20 components of the 48x48 face", rows)
+    return Extractor(
+        "face_geometry_pca", FACE_GEOMETRY_PCA, "5 landmarks, box, confidence and 20 components of the 48x48 face", rows
+    )
 
 
 def _write_fit(dataset: Dataset, path: Path) -> None:

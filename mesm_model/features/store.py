@@ -3,8 +3,8 @@
 features/
     plan.json                   what is made, of which dataset: written first; another plan for the folder is refused
     text-hash/words.txt         the vectors of the dataset's words, as GloVe's files are
-    vision-face35/faces.npz     the average training face and the directions in which faces differ
-    audio-bbe34/train-00000-of-00001.parquet     id and rows, a file for each shard
+    vision-face_geometry_pca/faces.npz     the average training face and the directions in which faces differ
+    audio-bark_mfcc/train-00000-of-00001.parquet     id and rows, a file for each shard
     features.json               written last: what is here, sizes, statistics of the training part, hashes
 
 Each set has its own name, which stands in every table: numbers from substitutes are not the paper's. `attach` makes a
@@ -74,19 +74,19 @@ def attach(dataset: Dataset, folder: Path) -> Dataset:
     return replace(dataset, index=dataset.index | {"features": about | {"folder": str(folder)}})
 
 
-def attached(dataset: Dataset) -> dict[str, Any] | None:
+def features_info(dataset: Dataset) -> dict[str, Any] | None:
     """What features.json says of the features of a dataset, and their "folder"; None for a dataset without."""
     return dataset.index.get("features")
 
 
-def suited(dataset: Dataset, model: str, config: Any) -> Dataset:
+def as_model_input(dataset: Dataset, model: str, config: Any) -> Dataset:
     """The dataset as a model reads it: as its features, or as tokens, faces and mel chunks.
 
     `config` is the model's Config, or the class of it. Raises DataError for a two-phase model and no features.
     """
     if not is_two_phase(config):
         return replace(dataset, index={name: value for name, value in dataset.index.items() if name != "features"})
-    if attached(dataset) is None:
+    if features_info(dataset) is None:
         raise DataError(
             f"{model} takes fixed features; make them with `mesm features {dataset.folder} --out FEATURES`, "
             "then give --features FEATURES"
@@ -96,7 +96,7 @@ def suited(dataset: Dataset, model: str, config: Any) -> Dataset:
 
 def sizes_for(dataset: Dataset, config: type) -> dict[str, Any]:
     """The settings of a two-phase model that follow from the features; none for another model."""
-    about = attached(dataset)
+    about = features_info(dataset)
     if not is_two_phase(config) or about is None:
         return {}
     sizes = {field: about["sets"][modality]["size"] for modality, field in SIZES.items()}
@@ -105,7 +105,7 @@ def sizes_for(dataset: Dataset, config: type) -> dict[str, Any]:
 
 
 def named(about: Mapping[str, Any], modalities: str = "tav") -> str:
-    """The names of the sets, for tables: "hash, bbe34, face35"."""
+    """The names of the sets, for tables: "hash, bark_mfcc, face_geometry_pca"."""
     return ", ".join(one["name"] for modality, one in about["sets"].items() if modality in modalities)
 
 
@@ -150,7 +150,7 @@ def open_part(dataset: Dataset, part: str) -> dict[str, Ragged]:
 
     The largest corpus of the paper, CMU-MOSEI, takes 0.7 GB.
     """
-    about = attached(dataset)
+    about = features_info(dataset)
     assert about is not None
     names = [shard["name"] for shard in dataset.index["shards"] if shard["split"] == part]
     found = {}

@@ -24,7 +24,7 @@ from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, final_states, lstm_macs, sizes
 
 # What the published command trains with, where it differs from `train.Settings`.
-SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 100, "patience": 8, "clip": 1.0}
+SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 100, "patience": 8, "grad_clip_norm": 1.0}
 SPACE = {
     "lr": Between(1e-4, 5e-3, log=True),
     "batch": OneOf(32, 64),
@@ -91,7 +91,7 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         return self.fusion([branch(*self.inputs(batch, m), self.emotions) for m, branch in self.branches.items()])
 
-    def macs(self, batch: Batch) -> list[flops.Work]:
+    def macs(self, batch: Batch) -> list[flops.MacCount]:
         """What `forward(batch)` costs, by stage."""
         config, work = self.config, []
         for modality, size in sizes(config).items():
@@ -99,7 +99,7 @@ class Model(nn.Module):
             mapping = 0 if modality == "t" else config.text_size * hidden * config.emotions
             head = len(batch) * hidden * config.emotions
             recurrent = lstm_macs(len(batch.features[modality][0]), size, hidden, config.layers)
-            work.append(flops.Work.exact(modality, "recurrent", recurrent + mapping + head))
+            work.append(flops.MacCount.exact(modality, "recurrent", recurrent + mapping + head))
         return work
 
 

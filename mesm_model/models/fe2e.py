@@ -19,7 +19,7 @@ from mesm_model.models.common.text import TextBranch
 
 SPACE = {
     "lr": Between(1e-5, 5e-3, log=True),
-    "text_lr": Between(0.05, 1.0, log=True),
+    "text_lr_scale": Between(0.05, 1.0, log=True),
     "batch": OneOf(4, 8, 16),
     "dropout": Between(0.0, 0.4),
     "layers": OneOf(1, 2, 4),
@@ -35,19 +35,19 @@ class Config:
     text_encoder: str = "albert-base-v2"  # name or folder of a transformers model
     width: int = 64  # channels of the first convolutions; the last have eight times as many
     hidden: int = 1024  # between a frame's last convolution and its vector
-    d: int = 64
+    embed_dim: int = 64
     layers: int = 4
     heads: int = 4
     feed_forward: int = 2048
     dropout: float = 0.1
-    positions: bool = True  # sinusoids in the transformers, as the paper says; the published code has none
+    positional_encoding: bool = True  # sinusoids in the transformers, as the paper says; the published code has none
     recompute_front: bool = False  # half the memory for a fifth more work; the results are the same
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities)
-        for name in ("emotions", "width", "hidden", "d", "layers", "heads", "feed_forward"):
+        for name in ("emotions", "width", "hidden", "embed_dim", "layers", "heads", "feed_forward"):
             check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
-        check(self.d % self.heads == 0, "d", self.d, f"a multiple of heads, {self.heads}")
+        check(self.embed_dim % self.heads == 0, "embed_dim", self.embed_dim, f"a multiple of heads, {self.heads}")
         check(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and less than 1")
 
 
@@ -64,11 +64,16 @@ class FrameBranch(nn.Module):
             ConvBlock(2 * width, 4 * width, pool=True),
             ConvBlock(4 * width, 8 * width, pool=True),
         )
-        self.vectors = FrameVectors(8 * width * (height // 16) * (breadth // 16), config.hidden, config.d)
+        self.vectors = FrameVectors(8 * width * (height // 16) * (breadth // 16), config.hidden, config.embed_dim)
         self.transformer = UtteranceTransformer(
-            config.d, config.layers, config.heads, config.feed_forward, config.dropout, config.positions
+            config.embed_dim,
+            config.layers,
+            config.heads,
+            config.feed_forward,
+            config.dropout,
+            config.positional_encoding,
         )
-        self.head = nn.Linear(config.d, config.emotions)
+        self.head = nn.Linear(config.embed_dim, config.emotions)
 
     def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
         x = self.front(frames)  # [F, width, H/2, W/2]
@@ -93,11 +98,11 @@ class Model(nn.Module):
         logits += [branch(*batch.frames(modality)) for modality, branch in self.frames.items()]
         return self.fusion(logits)
 
-    def macs(self, batch: Batch) -> list[flops.Work]:
+    def macs(self, batch: Batch) -> list[flops.MacCount]:
         """What `forward(batch)` costs, by stage."""
         work = flops.shared_work(self, batch)
         for modality in self.frames:
             frames = int(batch.frames(modality)[1].sum())
             macs, inside = flops.dense_blocks(modality, self.config.width)
-            work.append(flops.Work(modality, "convolution", frames * macs, frames * inside))
+            work.append(flops.MacCount(modality, "convolution", frames * macs, frames * inside))
         return work

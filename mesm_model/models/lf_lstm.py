@@ -64,11 +64,11 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         return self.fusion([branch(*self.inputs(batch, m)) for m, branch in self.branches.items()])
 
-    def macs(self, batch: Batch) -> list[flops.Work]:
+    def macs(self, batch: Batch) -> list[flops.MacCount]:
         """What `forward(batch)` costs, by stage."""
         work = []
         for modality, size in sizes(self.config).items():
             head = len(batch) * size * (2 * size + self.config.emotions)
             recurrent = lstm_macs(len(batch.features[modality][0]), size, size)
-            work.append(flops.Work.exact(modality, "recurrent", recurrent + head))
+            work.append(flops.MacCount.exact(modality, "recurrent", recurrent + head))
         return work

@@ -24,7 +24,7 @@ SPACE = {
     "batch": OneOf(16, 32, 64),
     "layers": OneOf(1, 2, 4),
     "dropout": Between(0.0, 0.4),
-    "positions": OneOf(False, True),
+    "positional_encoding": OneOf(False, True),
 }
 
 
@@ -43,7 +43,7 @@ class Config:
     layers: int = 2
     feed_forward: int = 2048
     dropout: float = 0.1
-    positions: bool = False  # the published code has none
+    positional_encoding: bool = False  # the published code has none
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities)
@@ -61,7 +61,7 @@ class Branch(nn.Module):
         super().__init__()
         heads = max(number for number in range(1, heads + 1) if size % number == 0)
         self.transformer = UtteranceTransformer(
-            size, config.layers, heads, config.feed_forward, config.dropout, config.positions
+            size, config.layers, heads, config.feed_forward, config.dropout, config.positional_encoding
         )
         self.head = nn.Sequential(nn.Linear(size, size // 2), nn.ReLU(), nn.Linear(size // 2, config.emotions))
 
@@ -83,12 +83,12 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         return self.fusion([branch(*self.inputs(batch, m)) for m, branch in self.branches.items()])
 
-    def macs(self, batch: Batch) -> list[flops.Work]:
+    def macs(self, batch: Batch) -> list[flops.MacCount]:
         """What `forward(batch)` costs, by stage."""
         config, work = self.config, []
         for modality, size in sizes(config).items():
             lengths = batch.features[modality][1] + 1  # + 1: the CLS
             encoder = flops.transformer(lengths, size, config.layers, config.feed_forward)
             head = len(batch) * (size // 2) * (size + config.emotions)
-            work.append(flops.Work.exact(modality, "transformer", encoder + head))
+            work.append(flops.MacCount.exact(modality, "transformer", encoder + head))
         return work

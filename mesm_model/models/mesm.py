@@ -18,9 +18,9 @@ from mesm_model.models.common.attention import (
     GRADIENTS,
     CrossModalAttention,
     Trace,
-    in_front_of_mask,
-    lessened,
-    let_through,
+    gather_selected,
+    mask_inputs,
+    scale_gradient,
 )
 from mesm_model.models.common.layers import FrameVectors, Front, Fusion, UtteranceTransformer
 from mesm_model.models.common.nucleus import select
@@ -31,7 +31,7 @@ from mesm_model.sparse.sites import Sites
 
 SPACE = {  # without top_p: more is always better, and slower
     "lr": Between(1e-5, 5e-3, log=True),
-    "text_lr": Between(0.05, 1.0, log=True),
+    "text_lr_scale": Between(0.05, 1.0, log=True),
     "batch": OneOf(4, 8, 16),
     "dropout": Between(0.0, 0.4),
     "layers": OneOf(1, 2, 4),
@@ -50,19 +50,19 @@ class Config:
     backend: str = "auto"  # of the submanifold convolutions: or dense, rulebook, triton
     width: int = 64  # channels of the first convolutions; the last have eight times as many
     hidden: int = 1024  # between a frame's last convolution and its vector
-    d: int = 64
+    embed_dim: int = 64
     layers: int = 4
     heads: int = 4
     feed_forward: int = 2048
     dropout: float = 0.1
-    positions: bool = True  # sinusoids in the transformers, as the paper says; the published code has none
+    positional_encoding: bool = True  # sinusoids in the transformers, as the paper says; the published code has none
     recompute_front: bool = False  # half the memory for a fifth more work; the results are the same
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities)
-        for name in ("emotions", "width", "hidden", "d", "layers", "heads", "feed_forward"):
+        for name in ("emotions", "width", "hidden", "embed_dim", "layers", "heads", "feed_forward"):
             check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
-        check(self.d % self.heads == 0, "d", self.d, f"a multiple of heads, {self.heads}")
+        check(self.embed_dim % self.heads == 0, "embed_dim", self.embed_dim, f"a multiple of heads, {self.heads}")
         check(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and less than 1")
         check(0 < self.top_p <= 1, "top_p", self.top_p, "more than 0 and at most 1")
         for name, known in (("attention_gradient", tuple(GRADIENTS)), ("backend", BACKENDS)):
@@ -88,13 +88,13 @@ class SparseLevel(nn.Module):
         # stayed at .75).
         share = 1 - top_p if self.gradient == "straight-through" else 1.0
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient != "none"):
-            attention = self.attention(lessened(x, share), sites, lessened(query, share), owner)  # [F, S]
-        kept = select(sites, attention, top_p, self.backend)
+            attention = self.attention(scale_gradient(x, share), sites, scale_gradient(query, share), owner)  # [F, S]
+        selected = select(sites, attention, top_p, self.backend)
         if trace is not None:
-            trace.add(self.modality, self.level, attention, sites, kept)
-        chosen = let_through(x, attention, sites, kept, self.gradient)
-        offered = in_front_of_mask(x, attention, sites, kept, self.gradient)
-        return self.second.forward_pooled(self.first(chosen, kept, offered), kept)
+            trace.add(self.modality, self.level, attention, sites, selected)
+        chosen = gather_selected(x, attention, sites, selected, self.gradient)
+        candidates = mask_inputs(x, attention, sites, selected, self.gradient)
+        return self.second.forward_pooled(self.first(chosen, selected, candidates), selected)
 
 
 class FrameBranch(nn.Module):
@@ -108,11 +108,16 @@ class FrameBranch(nn.Module):
         self.levels = nn.ModuleList(
             SparseLevel(modality, level + 1, width * 2**level, query, config) for level in range(3)
         )
-        self.vectors = FrameVectors(8 * width * (height // 16) * (breadth // 16), config.hidden, config.d)
+        self.vectors = FrameVectors(8 * width * (height // 16) * (breadth // 16), config.hidden, config.embed_dim)
         self.transformer = UtteranceTransformer(
-            config.d, config.layers, config.heads, config.feed_forward, config.dropout, config.positions
+            config.embed_dim,
+            config.layers,
+            config.heads,
+            config.feed_forward,
+            config.dropout,
+            config.positional_encoding,
         )
-        self.head = nn.Linear(config.d, config.emotions)
+        self.head = nn.Linear(config.embed_dim, config.emotions)
 
     def forward(self, frames: Tensor, counts: Tensor, query: Tensor, top_p: float, trace: Trace | None) -> Tensor:
         grid = self.front(frames)  # [F, width, H/2, W/2]
@@ -135,9 +140,9 @@ class Model(nn.Module):
         self.config = config
         self.top_p = config.top_p
         self.text = TextBranch(config.text_encoder, config.emotions) if "t" in config.modalities else None
-        self.query_size = config.d if self.text is None else self.text.hidden_size
+        self.query_size = config.embed_dim if self.text is None else self.text.hidden_size
         if self.text is None:
-            self.query = nn.Parameter(torch.randn(1, config.d))
+            self.query = nn.Parameter(torch.randn(1, config.embed_dim))
             self.query.requires_grad_(config.attention_gradient != "none")
         self.frames = nn.ModuleDict(
             {m: FrameBranch(m, self.query_size, config) for m in FRAMES if m in config.modalities}
@@ -155,15 +160,15 @@ class Model(nn.Module):
             logits.append(branch(*batch.frames(modality), query, self.top_p, trace))
         return self.fusion(logits)
 
-    def macs(self, batch: Batch) -> list[flops.Work]:
-        """What `forward(batch)` costs, by stage; runs it to see which sites are kept."""
+    def macs(self, batch: Batch) -> list[flops.MacCount]:
+        """What `forward(batch)` costs, by stage; runs it to see which sites are selected."""
         trace = Trace()
         self(batch, trace)
         work = flops.shared_work(self, batch)
         for seen in trace.levels:
             channels = self.config.width << seen.level - 1
-            sites, pairs = int(seen.offered.sum()), int(seen.pairs.sum())
+            sites, pairs = int(seen.candidates.sum()), int(seen.pairs.sum())
             attention = flops.attention(sites, len(batch), channels, self.query_size)
-            work.append(flops.Work.exact(seen.modality, "attention", attention))
-            work.append(flops.Work.exact(seen.modality, "convolution", flops.sparse_block(pairs, channels)))
+            work.append(flops.MacCount.exact(seen.modality, "attention", attention))
+            work.append(flops.MacCount.exact(seen.modality, "convolution", flops.sparse_block(pairs, channels)))
         return work

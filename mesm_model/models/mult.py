@@ -155,18 +155,18 @@ class Model(nn.Module):
         joined = torch.cat(lasts, -1)  # [B, M width]
         return self.head(joined + self.hidden(joined))
 
-    def macs(self, batch: Batch) -> list[flops.Work]:
+    def macs(self, batch: Batch) -> list[flops.MacCount]:
         """What `forward(batch)` costs, by stage."""
         config, found, work = self.config, sizes(self.config), []
         joined = self.width * len(found)
         counts = {m: batch.features[m][1].clamp(min=1) for m in found}
         for modality, size in found.items():
             products = int(counts[modality].sum()) * _kernel(config, modality) * size * config.channels
-            work.append(flops.Work.exact(modality, "convolution", products))
+            work.append(flops.MacCount.exact(modality, "convolution", products))
             reading = sum(_crossing(counts[modality], counts[m], config) for m in found if m != modality)
             memory = flops.transformer(counts[modality], self.width, max(config.layers, 3), 4 * self.width)
             head = len(batch) * self.width * (2 * joined + config.emotions)  # this modality's share
-            work.append(flops.Work.exact(modality, "transformer", reading + memory + head))
+            work.append(flops.MacCount.exact(modality, "transformer", reading + memory + head))
         return work
 
     def _convolved(self, batch: Batch, modality: str) -> tuple[Tensor, Tensor]:

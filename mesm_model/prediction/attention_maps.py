@@ -23,8 +23,8 @@ from mesm_data.errors import DataError
 from mesm_data.report.sheet import TICKS
 from mesm_data.utterance import Utterance, read_utterances
 from mesm_model.models.common.attention import TracedLevel
-from mesm_model.prediction.overlay import grey_mel, kept_share, of_modality, saved_share, tinted
-from mesm_model.prediction.predict import Answer, Model, answer, check_attention
+from mesm_model.prediction.overlay import grey_mel, of_modality, saved_share, selected_share, tinted
+from mesm_model.prediction.predict import Model, ModelOutput, answer, check_attention
 from mesm_model.runs import checkpoint as checkpoints
 
 ROWS = 4  # moments at which a face and a chunk are shown, over all utterances; at least one of each
@@ -34,15 +34,15 @@ FACE_WIDE, MEL_WIDE, GAP = 1.72, 0.92, 0.45  # inches
 
 
 @dataclass(frozen=True)
-class Looked:
+class Explained:
     """One utterance of a dataset, and where the model looked in it."""
 
     utterance: Utterance
     clip: Clip
-    answer: Answer
+    answer: ModelOutput
 
 
-def look(dataset: Dataset, model: Model, ids: Sequence[str]) -> list[Looked]:
+def explain(dataset: Dataset, model: Model, ids: Sequence[str]) -> list[Explained]:
     """The utterances in the order of `ids`. Raises DataError for an id that is not there, a model without attention."""
     _check(dataset, model)
     found = {utterance.id: (utterance, clip) for utterance, clip in _read(dataset, ids)}
@@ -52,10 +52,10 @@ def look(dataset: Dataset, model: Model, ids: Sequence[str]) -> list[Looked]:
             raise DataError(
                 f"{dataset.folder}: no utterance {name!r}{'; nearest are ' + ', '.join(near) if near else ''}"
             )
-    return [Looked(*found[name], answer(model, found[name][1], found[name][0].text)) for name in ids]
+    return [Explained(*found[name], answer(model, found[name][1], found[name][0].text)) for name in ids]
 
 
-def look_for_each_emotion(dataset: Dataset, model: Model, part: str) -> list[Looked]:
+def explain_each_emotion(dataset: Dataset, model: Model, part: str) -> list[Explained]:
     """For each emotion the utterance that is labelled with it alone and gets the highest probability of it.
 
     Of the first CANDIDATES of the part, by id, with a face found. An emotion that nobody has alone is left out.
@@ -69,18 +69,18 @@ def look_for_each_emotion(dataset: Dataset, model: Model, part: str) -> list[Loo
     chosen = []
     for e in range(len(dataset.emotions)):
         alone = [row["id"] for row in rows if sum(row["labels"]) == row["labels"][e] == 1][:CANDIDATES]
-        seen = [Looked(u, clip, answer(model, clip, u.text)) for u, clip in _read(dataset, alone)]
+        seen = [Explained(u, clip, answer(model, clip, u.text)) for u, clip in _read(dataset, alone)]
         chosen += [max(seen, key=partial(_sureness, e))] if seen else []
     return chosen
 
 
-def _sureness(emotion: int, one: Looked) -> tuple[bool, float]:
+def _sureness(emotion: int, one: Explained) -> tuple[bool, float]:
     """Utterances with a face come before others."""
     return bool(one.clip.face_found.any()), float(one.answer.probability[emotion])
 
 
-def draw(out: Path, looked: Sequence[Looked], model: Model) -> None:
-    """Write a PNG: a row is a moment of an utterance, its face and its mel chunk, plain and with what a layer kept."""
+def draw(out: Path, looked: Sequence[Explained], model: Model) -> None:
+    """Write a PNG: a row is a moment of an utterance, its face and its mel chunk, plain and with what a layer selected."""
     rows = [(one, moment) for one in looked for moment in _moments(one, model, max(1, ROWS // len(looked)))]
     layers = max(len(of_modality(one.answer.levels, letter)) for one in looked for letter in "va")
     heading = _heading(looked, model)
@@ -148,7 +148,7 @@ def _read(dataset: Dataset, ids: Sequence[str]) -> Iterator[tuple[Utterance, Cli
         yield known[row["id"]], clip
 
 
-def _moments(one: Looked, model: Model, most: int) -> list[Moment]:
+def _moments(one: Explained, model: Model, most: int) -> list[Moment]:
     """At most so many moments, evenly over the utterance; of its faces those that were found, where there are any."""
     clip = one.clip
     found = np.flatnonzero(clip.face_found)
@@ -168,7 +168,7 @@ def _evenly(values: np.ndarray, most: int) -> np.ndarray:
 # ---- the picture
 
 
-def _heading(looked: Sequence[Looked], model: Model) -> list[str]:
+def _heading(looked: Sequence[Explained], model: Model) -> list[str]:
     lines = [f"{model.run}, p = {model.network.top_p:g}. Red: the places whose attention adds up to p, layer by layer."]
     if len(looked) == 1:
         (one,) = looked
@@ -177,18 +177,18 @@ def _heading(looked: Sequence[Looked], model: Model) -> list[str]:
     return lines
 
 
-def _totals(one: Looked, model: Model) -> list[str]:
+def _totals(one: Explained, model: Model) -> list[str]:
     """Kept and spared over all frames of the utterance."""
     told = []
     for letter, name in (("v", "all faces"), ("a", "all mel chunks")):
-        levels = [level for level in of_modality(one.answer.levels, letter) if len(level.kept)]
-        kept = ", ".join(f"{100 * kept_share(level).mean():.0f} %" for level in levels)
+        levels = [level for level in of_modality(one.answer.levels, letter) if len(level.selected)]
+        selected = ", ".join(f"{100 * selected_share(level).mean():.0f} %" for level in levels)
         saved = ", ".join(f"{100 * _saved(level, model).mean():.0f} %" for level in levels)
-        told += [f"{name}: {kept} of the places kept, {saved} of the multiply-adds spared"] if levels else []
+        told += [f"{name}: {selected} of the places selected, {saved} of the multiply-adds spared"] if levels else []
     return told
 
 
-def _row_words(one: Looked, moment: Moment, model: Model, several: bool) -> str:
+def _row_words(one: Explained, moment: Moment, model: Model, several: bool) -> str:
     u = one.utterance
     seconds = max(0.0, float(one.clip.face_times[moment.face]) - u.start) if moment.face is not None else 0.0
     if not several:
@@ -197,7 +197,7 @@ def _row_words(one: Looked, moment: Moment, model: Model, several: bool) -> str:
     return f"{words}\n{_decided(one, model)}"
 
 
-def _decided(one: Looked, model: Model) -> str:
+def _decided(one: Explained, model: Model) -> str:
     labels = [name for name, label in zip(model.emotions, one.utterance.labels, strict=True) if label]
     found = ", ".join(f"{name} {p:.2f}" for name, p in zip(model.emotions, one.answer.probability, strict=True))
     return f"label: {', '.join(labels) or 'none'}; model: {found}"
@@ -209,22 +209,22 @@ def _axes(figure: Figure, inches: tuple[float, float, float, float]) -> Axes:
     return figure.add_axes((left / wide, bottom / tall, width / wide, height / tall))
 
 
-def _draw_face(axes: Axes, one: Looked, face: int, layer: int, model: Model) -> None:
+def _draw_face(axes: Axes, one: Explained, face: int, layer: int, model: Model) -> None:
     levels = of_modality(one.answer.levels, "v")
     picture = one.clip.faces[face].repeat(ENLARGED, 0).repeat(ENLARGED, 1)
     if 0 < layer <= len(levels):
-        picture = tinted(picture, levels[layer - 1].kept[face].numpy())
+        picture = tinted(picture, levels[layer - 1].selected[face].numpy())
     axes.imshow(picture)
     axes.set_xticks([])
     axes.set_yticks([])
     _label(axes, "face" if one.clip.face_found[face] else "no face found", levels, face, layer, model)
 
 
-def _draw_chunk(axes: Axes, one: Looked, chunk: int, layer: int, model: Model) -> None:
+def _draw_chunk(axes: Axes, one: Explained, chunk: int, layer: int, model: Model) -> None:
     levels = of_modality(one.answer.levels, "a")
     picture = grey_mel(one.clip.mels)[:, chunk * 32 : (chunk + 1) * 32]
     if 0 < layer <= len(levels):
-        picture = tinted(picture, levels[layer - 1].kept[chunk].numpy()[::-1])
+        picture = tinted(picture, levels[layer - 1].selected[chunk].numpy()[::-1])
     recipe = model.recipe
     length, begin = recipe.chunk * recipe.hop, chunk * recipe.chunk * recipe.hop
     axes.imshow(picture, extent=(begin, begin + length, 0, 128), aspect="auto", interpolation="nearest")
@@ -238,12 +238,12 @@ def _draw_chunk(axes: Axes, one: Looked, chunk: int, layer: int, model: Model) -
 
 
 def _label(axes: Axes, name: str, levels: Sequence[TracedLevel], frame: int, layer: int, model: Model) -> None:
-    """The name above; below, what was kept and spared in this frame."""
+    """The name above; below, what was selected and spared in this frame."""
     axes.set_title(f"layer {layer}" if layer else name, fontsize=8, pad=3)
     if 0 < layer <= len(levels):
         level = levels[layer - 1]
-        kept, saved = kept_share(level)[frame], _saved(level, model)[frame]
-        axes.set_xlabel(f"kept {100 * kept:.0f} %\nspared {100 * saved:.0f} %", fontsize=7.5, labelpad=2)
+        selected, saved = selected_share(level)[frame], _saved(level, model)[frame]
+        axes.set_xlabel(f"selected {100 * selected:.0f} %\nspared {100 * saved:.0f} %", fontsize=7.5, labelpad=2)
 
 
 def _saved(level: TracedLevel, model: Model) -> np.ndarray:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from mesm_data.errors import DataError
 from mesm_data.media.encode import write_films
 from mesm_data.report.sheet import TICKS
-from mesm_model.prediction.attention_maps import Looked, mel_row
+from mesm_model.prediction.attention_maps import Explained, mel_row
 from mesm_model.prediction.overlay import depth, grey_mel, of_modality, side_by_side, tinted
 from mesm_model.prediction.predict import Model
 
@@ -34,8 +34,8 @@ SIZES = ((17, 86, 2), (12, 122, 3), (9, 165, 4))
 DARK, LIGHT, SOFT, FAINT, BRIGHT = "#15161a", "#e9e9ee", "#a6a7b2", "#5b5c66", "#f0b45a"
 
 
-def write_film(out: Path, one: Looked, model: Model, raw: Path | None) -> None:
-    """Write an mp4 of one utterance: faces and mel with what was kept, a cursor, the words, bars of the probabilities.
+def write_film(out: Path, one: Explained, model: Model, raw: Path | None) -> None:
+    """Write an mp4 of one utterance: faces and mel with what was selected, a cursor, the words, bars of the probabilities.
 
     With the `raw` corpus also the speaker and the sound. Raises DataError where its files are missing.
     """
@@ -58,11 +58,13 @@ def write_film(out: Path, one: Looked, model: Model, raw: Path | None) -> None:
             speaker.close()
 
 
-def _board(one: Looked, model: Model, silent: bool) -> np.ndarray:
-    """All that does not move, uint8 [H, W, 3]: words, bars, mel with what was kept of it."""
+def _board(one: Explained, model: Model, silent: bool) -> np.ndarray:
+    """All that does not move, uint8 [H, W, 3]: words, bars, mel with what was selected of it."""
     figure = Figure(figsize=(BOARD[0] / 100, BOARD[1] / 100), dpi=100, facecolor=DARK)
     canvas = FigureCanvasAgg(figure)
-    about = f"{one.utterance.id}, p = {model.network.top_p:g}; red: kept by the attention, the redder the more layers"
+    about = (
+        f"{one.utterance.id}, p = {model.network.top_p:g}; red: selected by the attention, the redder the more layers"
+    )
     lines, size = _fitted(f"“{one.utterance.text}”")
     _write(figure, 32, 25, "\n".join(lines), size)
     _write(figure, 32, 698, about, 11)
@@ -88,7 +90,7 @@ def _write(figure: Figure, x: int, y: int, words: str, size: int, colour: str = 
     figure.text(*place, words, fontsize=size, color=colour, va="top", linespacing=1.35, parse_math=False)
 
 
-def _draw_bars(axes: Axes, one: Looked, model: Model) -> None:
+def _draw_bars(axes: Axes, one: Explained, model: Model) -> None:
     names, rows = model.emotions, np.arange(len(model.emotions))
     colours = [BRIGHT if p > t else FAINT for p, t in zip(one.answer.probability, model.thresholds, strict=True)]
     axes.barh(rows, one.answer.probability, 0.62, color=colours)
@@ -100,7 +102,7 @@ def _draw_bars(axes: Axes, one: Looked, model: Model) -> None:
     axes.invert_yaxis()
 
 
-def _draw_mel(axes: Axes, one: Looked, model: Model) -> None:
+def _draw_mel(axes: Axes, one: Explained, model: Model) -> None:
     seconds = one.utterance.end - one.utterance.start
     levels = of_modality(one.answer.levels, "a")
     if len(one.clip.mels):
@@ -126,7 +128,7 @@ def _axes(figure: Figure, box: tuple[int, int, int, int]) -> Axes:
     return axes
 
 
-def _face_clips(one: Looked, seconds: float) -> list[Any]:
+def _face_clips(one: Explained, seconds: float) -> list[Any]:
     """Each face with its red, from its time to the next one's."""
     levels = of_modality(one.answer.levels, "v")
     share = depth(levels) / len(levels) if levels else None
@@ -152,7 +154,7 @@ def _cursor(seconds: float) -> Any:
     return line.with_position(lambda t: (x + round(width * t / seconds), y))
 
 
-def _speaker(one: Looked, raw: Path, folder: Path) -> Any:
+def _speaker(one: Explained, raw: Path, folder: Path) -> Any:
     """The speaker's film with sound, as large as its box."""
     source = one.utterance.source
     for name in (source.video, source.audio):

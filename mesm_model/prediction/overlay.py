@@ -1,4 +1,4 @@
-"""What attention kept, as red on pictures of faces and sound, and what that saved.
+"""What attention selected, as red on pictures of faces and sound, and what that saved.
 
 F frames of one utterance (V faces or A mel chunks), H x W sites of a frame.
 """
@@ -12,7 +12,7 @@ from mesm_model.models.common import flops
 from mesm_model.models.common.attention import TracedLevel
 
 RED = np.array([225, 30, 30], np.float32)
-STRENGTH = 0.55  # of the red over what is kept
+STRENGTH = 0.55  # of the red over what is selected
 
 
 def of_modality(levels: Sequence[TracedLevel], modality: str) -> list[TracedLevel]:
@@ -21,10 +21,13 @@ def of_modality(levels: Sequence[TracedLevel], modality: str) -> list[TracedLeve
 
 
 def depth(levels: Sequence[TracedLevel]) -> np.ndarray:
-    """How many of the layers of ONE modality kept a site, on the grid of the first: uint8 [F, H, W]."""
-    first = levels[0].kept.shape
-    layers = [level.kept.numpy() for level in levels]
-    grown = [kept.repeat(first[1] // kept.shape[1], 1).repeat(first[2] // kept.shape[2], 2) for kept in layers]
+    """How many of the layers of ONE modality selected a site, on the grid of the first: uint8 [F, H, W]."""
+    first = levels[0].selected.shape
+    layers = [level.selected.numpy() for level in levels]
+    grown = [
+        selected.repeat(first[1] // selected.shape[1], 1).repeat(first[2] // selected.shape[2], 2)
+        for selected in layers
+    ]
     return np.stack(grown).sum(0, dtype=np.uint8)
 
 
@@ -49,9 +52,9 @@ def tinted(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
     return (picture + over * STRENGTH * (RED - picture)).round().astype(np.uint8)
 
 
-def kept_share(level: TracedLevel) -> np.ndarray:
-    """The share of all sites of each frame that a layer kept, float [F]."""
-    return level.kept.float().mean((1, 2)).numpy()
+def selected_share(level: TracedLevel) -> np.ndarray:
+    """The share of all sites of each frame that a layer selected, float [F]."""
+    return level.selected.float().mean((1, 2)).numpy()
 
 
 def saved_share(level: TracedLevel, width: int, query: int) -> np.ndarray:
@@ -60,12 +63,12 @@ def saved_share(level: TracedLevel, width: int, query: int) -> np.ndarray:
     `width` are the channels of the first convolutions, `query` is the size of the text's vector. Below 0 where it keeps
     so much that looking costs more than is spared.
     """
-    height, breadth = level.kept.shape[1:]
+    height, breadth = level.selected.shape[1:]
     channels = width << level.level - 1
     dense = sum(flops.convolution(height, breadth, cin, 2 * channels)[1] for cin in (channels, 2 * channels))
-    offered = level.offered.sum((1, 2)).tolist()
+    candidates = level.candidates.sum((1, 2)).tolist()
     spent = [
         flops.sparse_block(pairs, channels) + flops.attention(sites, 0, channels, query)
-        for pairs, sites in zip(level.pairs.tolist(), offered, strict=True)
+        for pairs, sites in zip(level.pairs.tolist(), candidates, strict=True)
     ]
     return 1 - np.array(spent, float) / dense

@@ -29,7 +29,7 @@ from mesm_model.batch import Example, collate
 from mesm_model.models.common.attention import Trace, TracedLevel
 from mesm_model.models.common.text import tokenize
 from mesm_model.models.common.two_phase import is_two_phase
-from mesm_model.prediction.transcripts import Line
+from mesm_model.prediction.transcripts import Segment
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import Checkpoint
 from mesm_model.runs.folder import text_folder
@@ -80,7 +80,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelOutput:
     """What a model makes of one clip."""
 
     probability: np.ndarray  # float32 [E]
@@ -93,7 +93,7 @@ class Prediction:
 
     utterance: Utterance
     clip: Clip
-    answer: Answer
+    answer: ModelOutput
     without: dict[str, np.ndarray]  # modality -> float32 [E], the probabilities when the model gets nothing of it
 
 
@@ -134,7 +134,7 @@ def check_attention(run: Path, checkpoint: Checkpoint, network: Any) -> None:
         raise DataError(f"{run}: a {checkpoint.model} has no attention to show; expected a run of mesm")
 
 
-def predict(video: Path, model: Model, words: str | Sequence[Line] | None, face: int | None = None) -> Result:
+def predict(video: Path, model: Model, words: str | Sequence[Segment] | None, face: int | None = None) -> Result:
     """What `model` makes of a video, utterance by utterance; `words` is one text for all of it, or lines with times.
 
     `face` chooses among the people in view, 1 is the largest. Raises DataError for a model that needs words and gets
@@ -175,28 +175,28 @@ def predict(video: Path, model: Model, words: str | Sequence[Line] | None, face:
     if not kept:
         raise MediaError(f"{video}: nothing in it can be used; {' '.join(missing)}")
     predictions = tuple(
-        Prediction(u, clip, answer(model, clip, u.text), _drop_each(model, clip, u.text)) for u, clip in kept
+        Prediction(u, clip, answer(model, clip, u.text), _leave_one_out(model, clip, u.text)) for u, clip in kept
     )
     return Result(video, model, predictions, seconds, len(people), face or 1, tuple(missing))
 
 
-def answer(model: Model, clip: Clip, text: str) -> Answer:
+def answer(model: Model, clip: Clip, text: str) -> ModelOutput:
     """What a model makes of a clip and its words."""
     trace = Trace()
     # Alone: in a batch the last bits differ, and with them a nucleus may have another site at its edge.
     (probability,) = _ask(model, [_example(model, clip, text)], trace)
-    return Answer(probability, tuple(trace.levels))
+    return ModelOutput(probability, tuple(trace.levels))
 
 
 # ---- words to utterances, utterances to clips
 
 
-def _utterances(video: Path, seconds: float, words: str | Sequence[Line] | None) -> list[Utterance]:
+def _utterances(video: Path, seconds: float, words: str | Sequence[Segment] | None) -> list[Utterance]:
     if words is None:
         count = max(1, round(seconds / STRETCH))
-        words = [Line(seconds * n / count, seconds * (n + 1) / count, "") for n in range(count)]
+        words = [Segment(seconds * n / count, seconds * (n + 1) / count, "") for n in range(count)]
     elif isinstance(words, str):
-        words = [Line(0.0, seconds, words)]
+        words = [Segment(0.0, seconds, words)]
     return [
         Utterance(f"{video.stem}_{n}", Source(video.name), *line, (), (), video.stem, video.stem)
         for n, line in enumerate(words)
@@ -303,7 +303,7 @@ def _tokens(model: Model, text: str) -> torch.Tensor:
     return torch.tensor(ids, dtype=torch.int64)
 
 
-def _drop_each(model: Model, clip: Clip, text: str) -> dict[str, np.ndarray]:
+def _leave_one_out(model: Model, clip: Clip, text: str) -> dict[str, np.ndarray]:
     """Modality -> float32 [E], the probabilities when the model gets nothing of it."""
     whole = _example(model, clip, text)
     without = {

@@ -17,7 +17,7 @@ from mesm_data.media.encode import Look, write_films
 from mesm_data.report.sheet import SLOT, Example, face_slots, pieces
 from mesm_data.utterance import Source, Utterance
 from mesm_model.models import MODALITIES
-from mesm_model.prediction.overlay import RED, depth, grey_mel, kept_share, of_modality, saved_share, side_by_side
+from mesm_model.prediction.overlay import RED, depth, grey_mel, of_modality, saved_share, selected_share, side_by_side
 from mesm_model.prediction.predict import Model, Prediction, Result
 
 SECONDS = 12.0  # of an utterance whose faces and sound are shown
@@ -52,7 +52,7 @@ def to_text(result: Result) -> str:
     for one in result.predictions:
         u, probability = one.utterance, one.answer.probability
         marked = [f"{p:.2f}{'*' if p > t else ' '}" for p, t in zip(probability, model.thresholds, strict=True)]
-        moved = MODALITIES[moved_by(model, one)]
+        moved = MODALITIES[top_modality(model, one)]
         words = f"  {u.text}" if u.text else ""
         lines.append(f"{u.start:6.2f} - {u.end:6.2f}" + "".join(f"{cell:>12}" for cell in marked) + f"  {moved}{words}")
     thresholds = ", ".join(f"{e} {t:.2f}" for e, t in zip(model.emotions, model.thresholds, strict=True))
@@ -92,8 +92,8 @@ def _likeliest(model: Model, prediction: Prediction) -> int:
 
 
 def _moved_words(model: Model, one: Prediction) -> str:
-    """Which emotion moved_by is about, and what it is."""
-    emotion, letter = _likeliest(model, one), moved_by(model, one)
+    """Which emotion top_modality is about, and what it is."""
+    emotion, letter = _likeliest(model, one), top_modality(model, one)
     change = float(one.answer.probability[emotion] - one.without[letter][emotion])
     name = model.emotions[emotion]
     if abs(change) < 0.005:
@@ -101,7 +101,7 @@ def _moved_words(model: Model, one: Prediction) -> str:
     return f"{name} moved most by {MODALITIES[letter]}"
 
 
-def moved_by(model: Model, prediction: Prediction) -> str:
+def top_modality(model: Model, prediction: Prediction) -> str:
     """The modality without which the likeliest emotion (measured by its threshold) would change most."""
     answer = prediction.answer
     emotion = _likeliest(model, prediction)
@@ -145,11 +145,11 @@ def _utterance_to_json(model: Model, one: Prediction) -> dict[str, Any]:
         "text": u.text,
         "probabilities": _by_emotion(model, answer.probability),
         "decisions": [emotion for emotion, yes in zip(model.emotions, decided, strict=True) if yes],
-        "drop_one": {
+        "leave_one_out": {
             MODALITIES[letter]: _by_emotion(model, answer.probability - without)
             for letter, without in one.without.items()
         },
-        "moved_by": MODALITIES[moved_by(model, one)],
+        "top_modality": MODALITIES[top_modality(model, one)],
         "faces": {"taken": len(one.clip.face_found), "found": int(one.clip.face_found.sum())},
         "doubts": list(one.clip.quality),
     }
@@ -168,7 +168,7 @@ def _plain(values: np.ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Two seconds of an utterance as pictures, and red for what attention kept, as PNG without a background."""
+    """Two seconds of an utterance as pictures, and red for what attention selected, as PNG without a background."""
 
     start: float  # seconds since the utterance began
     scores: tuple[float | None, ...]  # a slot
@@ -202,14 +202,16 @@ def _card(model: Model, one: Prediction, pictured: bool) -> _Card:
 
 
 def _attention(model: Model, one: Prediction) -> list[str]:
-    """What was kept and spared, by modality."""
+    """What was selected and spared, by modality."""
     sentences = []
     for letter, name in (("v", "faces"), ("a", "sound")):
         levels = of_modality(one.answer.levels, letter)
-        if levels and len(levels[0].kept):
-            kept = ", ".join(f"{100 * kept_share(level).mean():.0f}" for level in levels)
+        if levels and len(levels[0].selected):
+            selected = ", ".join(f"{100 * selected_share(level).mean():.0f}" for level in levels)
             saved = np.mean([saved_share(level, model.width, model.query_size) for level in levels])
-            sentences.append(f"{name}: {kept} % of the places kept, {100 * saved:.0f} % of the multiply-adds spared")
+            sentences.append(
+                f"{name}: {selected} % of the places selected, {100 * saved:.0f} % of the multiply-adds spared"
+            )
     return sentences
 
 
@@ -238,9 +240,9 @@ def _pieces(model: Model, one: Prediction) -> list[_Piece]:
 
 
 def _kept(one: Prediction, letter: str) -> np.ndarray | None:
-    """The share of the layers that kept each place, float [F, H, W]; None where nothing was looked at."""
+    """The share of the layers that selected each place, float [F, H, W]; None where nothing was looked at."""
     levels = of_modality(one.answer.levels, letter)
-    return depth(levels) / len(levels) if levels and len(levels[0].kept) else None
+    return depth(levels) / len(levels) if levels and len(levels[0].selected) else None
 
 
 def _stretch(heard: np.ndarray, begin: int, end: int, mels: int) -> np.ndarray:

@@ -40,7 +40,7 @@ _ASIDE = re.compile(r"[FM]: .*")  # IEMOCAP has some lines without an id and wit
 _TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
 
-class Line(NamedTuple):
+class Segment(NamedTuple):
     """Something said; seconds of the recording."""
 
     start: float
@@ -48,7 +48,7 @@ class Line(NamedTuple):
     text: str
 
 
-def read_words(path: Path) -> list[Line]:
+def read_words(path: Path) -> list[Segment]:
     """The lines of subtitles or a transcript, in order of time; those without a word are left out.
 
     Raises DataError with the line that does not read, and for a file without any word.
@@ -64,11 +64,13 @@ def read_words(path: Path) -> list[Line]:
     return said
 
 
-def listen(media: Path, model: Path) -> list[Line]:
+def listen(media: Path, model: Path) -> list[Segment]:
     """What a Whisper model in a folder hears in a recording. Raises DataError where there is no such model."""
     whisper = _whisper(model)
     segments, _ = whisper.transcribe(_heard(media), vad_filter=True)  # in silence Whisper makes words up
-    said = [Line(float(s.start), float(s.end), s.text.strip()) for s in segments if s.end > s.start and s.text.strip()]
+    said = [
+        Segment(float(s.start), float(s.end), s.text.strip()) for s in segments if s.end > s.start and s.text.strip()
+    ]
     if not said:
         raise DataError(f"{media}: {model} heard no words; give --transcript FILE or --text WORDS")
     return said
@@ -77,7 +79,7 @@ def listen(media: Path, model: Path) -> list[Line]:
 # ---- subtitles
 
 
-def _cues(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Line]:
+def _cues(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Segment]:
     """WebVTT and SubRip: a cue is a line of times and what stands below it, up to the next one."""
     times: tuple[float, float] | None = None
     said: list[str] = []
@@ -87,7 +89,7 @@ def _cues(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Line]:
         match = _CUE.fullmatch(text)
         if match:
             if times:
-                yield Line(*times, _plain(said))
+                yield Segment(*times, _plain(said))
             times = _checked(path, number, _seconds(match.groups()[:4]), _seconds(match.groups()[4:]))
             said, passing = [], False
         elif not follows and re.match(r"WEBVTT|NOTE|STYLE|REGION", text):
@@ -100,7 +102,7 @@ def _cues(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Line]:
         else:
             said.append(text)
     if times:
-        yield Line(*times, _plain(said))
+        yield Segment(*times, _plain(said))
 
 
 def _is_name(lines: Sequence[tuple[int, str]], place: int, follows: bool) -> bool:
@@ -123,11 +125,11 @@ def _plain(lines: Sequence[str]) -> str:
 # ---- transcripts
 
 
-def _timed(path: Path, number: int, text: str) -> Line:
+def _timed(path: Path, number: int, text: str) -> Segment:
     for form in _TIMED:
         match = form.fullmatch(text)
         if match:
-            return Line(*_checked(path, number, float(match[1]), float(match[2])), match[3].strip())
+            return Segment(*_checked(path, number, float(match[1]), float(match[2])), match[3].strip())
     raise DataError(
         f"{path}:{number}: found {text.strip()[:60]!r}, expected start and end in seconds and a text, or a cue of "
         ".srt or .vtt"

@@ -51,7 +51,7 @@ class Checkpoint:
 def about(dataset: Dataset) -> dict[str, Any]:
     """What a run and its checkpoints remember of a dataset."""
     names = ("corpus", "emotions", "content", "split", "split_digest", "recipe_digest", "recipe")
-    found = store.attached(dataset)
+    found = store.features_info(dataset)
     of_features = {"digest": found["digest"], "names": store.named(found)} if found else None
     return {name: dataset.index[name] for name in names} | {"features": of_features}
 
@@ -163,7 +163,7 @@ def made_with() -> dict[str, str | None]:
 
 
 def _check_features(trained: dict[str, Any] | None, dataset: Dataset, run: Path) -> None:
-    given = store.attached(dataset)
+    given = store.features_info(dataset)
     if trained and given and trained["digest"] != given["digest"]:
         raise CheckpointError(
             f"{run} was trained on the features {trained['names']} with digest {trained['digest'][:12]}, "

@@ -14,7 +14,7 @@ from mesm_data.errors import DataError
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Distributed:
     """This process among all: number `rank` of `world`, computing on `device`."""
 
     world: int
@@ -22,11 +22,11 @@ class Ranks:
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """True in the one process that writes files and talks."""
         return self.rank == 0
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in one exchange."""
         if self.world == 1 or not tensors:
             return
@@ -50,14 +50,14 @@ class Ranks:
 
 
 @contextmanager
-def join(device: str = "auto") -> Iterator[Ranks]:
+def init_distributed(device: str = "auto") -> Iterator[Distributed]:
     """The processes that torchrun started, or this one alone. `device` is auto, cpu, cuda or cuda:N."""
     world, rank, local = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
     chosen = _device(device, local if world > 1 else None)
     if world > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Ranks(world, rank, chosen)
+        yield Distributed(world, rank, chosen)
     finally:
         if world > 1:
             dist.destroy_process_group()

@@ -22,11 +22,11 @@ from typing import Any
 from torch import nn
 
 from mesm_data.errors import DataError
-from mesm_data.files import alone, holds_others, write_text
+from mesm_data.files import exclusive, has_other_files, write_text
 from mesm_model.features.store import read_json
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 
 
 def features_of(run: Path) -> Path | None:
@@ -40,7 +40,7 @@ def features_of(run: Path) -> Path | None:
 
 
 @contextmanager
-def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
+def begin(out: Path, wanted: dict[str, Any], ranks: Distributed) -> Iterator[None]:
     """Hold the folder for the run that `wanted`, run.json, describes; the lock goes when the process does.
 
     Raises DataError where the folder holds another run, or something else, or a process is at work in it. A run that
@@ -51,12 +51,12 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Ranks) -> Iterator[None]:
     ranks.wait()  # nobody writes before everybody has looked
     if refusal:
         raise DataError(refusal)
-    if not ranks.first:
+    if not ranks.is_main:
         ranks.wait()
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
-    with alone(out, "trains"):
+    with exclusive(out, "trains"):
         if refusal := _refusal(out, wanted):  # of another run that began and ended meanwhile
             raise DataError(refusal)
         if _begun(out) != wanted:
@@ -74,7 +74,7 @@ def _begun(out: Path) -> Any:
 def _refusal(out: Path, wanted: Any) -> str | None:
     """Why the run that is `wanted` cannot be in this folder; None where it can."""
     begun = _begun(out)
-    if begun is None and holds_others(out, "run.json.tmp"):
+    if begun is None and has_other_files(out, "run.json.tmp"):
         return f"{out}: not empty and no run of this program (no run.json); give another --out"
     if begun != wanted and any((out / name).is_file() for name in ("last.pt", "best.pt", "scores.json")):
         name, there, here = next(_differences(begun, wanted))

@@ -2,9 +2,9 @@
 
 sites = Sites.all(frames, height, width)            # every place is active
 x = sites.from_dense(front(pictures))               # rows [n, C]
-kept = select(sites, attention, p)                  # mesm_model/nucleus.py; attention [N, S], from sites.spread(logits)
-x = narrow(x, sites, kept)                          # the kept rows; kept.collect(attention) is theirs
-x = first(x, kept)                                  # SubmanifoldBlock: convolution, norm over active rows, ReLU
-x, sites = second.forward_pooled(x, kept)           # the same and a 2x2 max pool: rows and sites of the next level
+selected = select(sites, attention, p)                  # mesm_model/nucleus.py; attention [N, S], from sites.scatter(logits)
+x = narrow(x, sites, selected)                          # the selected rows; selected.gather(attention) is theirs
+x = first(x, selected)                                  # SubmanifoldBlock: convolution, norm over active rows, ReLU
+x, sites = second.forward_pooled(x, selected)           # the same and a 2x2 max pool: rows and sites of the next level
 picture = sites.to_dense(x)                         # [N, C, H, W], 0 where no site is
 """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mesm_data.errors import DataError
-from mesm_model.sparse.mask_gradient import Offered, learn_from_left_out
+from mesm_model.sparse.mask_gradient import MaskInputs, add_mask_gradient
 from mesm_model.sparse.sites import CENTRE, Sites, blocks, links
 
 BACKENDS = ("auto", "dense", "rulebook", "triton")
@@ -103,11 +103,11 @@ class SparseBatchNorm(nn.BatchNorm1d):
         super().__init__(channels, eps, momentum)
 
     def forward(self, x: Tensor, sites: Sites) -> Tensor:  # type: ignore[override]
-        if not self.training or (sites.live is None and x.shape[0] > 1):
+        if not self.training or (sites.valid is None and x.shape[0] > 1):
             y = super().forward(x)
-            return y if sites.live is None else y * sites.live[:, None]
-        live = x.new_ones(x.shape[0], dtype=torch.bool) if sites.live is None else sites.live
-        weight = live[:, None].to(torch.promote_types(x.dtype, torch.float32))
+            return y if sites.valid is None else y * sites.valid[:, None]
+        valid = x.new_ones(x.shape[0], dtype=torch.bool) if sites.valid is None else sites.valid
+        weight = valid[:, None].to(torch.promote_types(x.dtype, torch.float32))
         count = weight.sum()
         mean = (x * weight).sum(0) / count.clamp_min(1)
         away = (x - mean) * weight
@@ -128,7 +128,7 @@ class SparseMaxPool2d(nn.Module):
 class SubmanifoldBlock(nn.Module):
     """Submanifold convolution, norm over active rows, ReLU: [n, Cin] -> [n, Cout].
 
-    `offered` is what the rows were chosen from, if their mask is to learn from what it left out.
+    `candidates` is what the rows were chosen from, if their mask is to learn from what it left out.
     """
 
     def __init__(self, cin: int, cout: int, backend: str = "auto") -> None:
@@ -136,15 +136,15 @@ class SubmanifoldBlock(nn.Module):
         self.conv = SubmanifoldConv2d(cin, cout, backend)
         self.norm = SparseBatchNorm(cout)
 
-    def forward(self, x: Tensor, sites: Sites, offered: Offered | None = None) -> Tensor:
+    def forward(self, x: Tensor, sites: Sites, candidates: MaskInputs | None = None) -> Tensor:
         way = choose(x, sites, self.conv.backend)
         if way == "triton":
-            return self._fused(x, sites, None, offered)
+            return self._fused(x, sites, None, candidates)
         y = self.conv(x, sites)
-        if offered is not None:
+        if candidates is not None:
             if self.conv.backend == "auto" and x.device.type == "cpu":
-                way = "rulebook"  # where most sites are kept few are left out
-            y = learn_from_left_out(y, self.conv.weight, offered, sites, way)
+                way = "rulebook"  # where most sites are selected few are left out
+            y = add_mask_gradient(y, self.conv.weight, candidates, sites, way)
         return F.relu(self.norm(y, sites), inplace=True)
 
     def forward_pooled(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
@@ -154,11 +154,11 @@ class SubmanifoldBlock(nn.Module):
             return self._fused(x, sites, children), pooled
         return SparseMaxPool2d()(self(x, sites), sites)
 
-    def _fused(self, x: Tensor, sites: Sites, children: Tensor | None, offered: Offered | None = None) -> Tensor:
+    def _fused(self, x: Tensor, sites: Sites, children: Tensor | None, candidates: MaskInputs | None = None) -> Tensor:
         from mesm_model.sparse.kernels import norm as norm_module
 
         x, weight = autocast(x, self.conv.weight)
-        return norm_module.conv_norm_relu(x, weight, self.norm, sites, children, offered)
+        return norm_module.conv_norm_relu(x, weight, self.norm, sites, children, candidates)
 
 
 def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

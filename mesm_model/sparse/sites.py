@@ -3,7 +3,7 @@
 Legend: N frames, H x W places in each, S = H * W; n rows, one active site each; C channels. Row -1 means none.
 
 Rows are sorted by (frame, y, x), so row order is one with site order and frames never mix. On a GPU, where counting the
-active sites would stall the host, rows may instead lie in a buffer of fixed size with some of them unused: `live` tells
+active sites would stall the host, rows may instead lie in a buffer of fixed size with some of them unused: `valid` tells
 which rows hold a site, the features of the others are 0, and everything below reads both forms.
 """
 
@@ -34,7 +34,7 @@ class Sites:
     frames: int
     height: int
     width: int
-    live: Tensor | None = None  # bool [n], the rows that hold a site; None: all of them do
+    valid: Tensor | None = None  # bool [n], the rows that hold a site; None: all of them do
     on_grid: bool = False  # row r is place r, used or not; known without being said where all rows hold a site
     cache: dict[str, Any] = field(default_factory=dict, repr=False)  # what was derived from the rows above
 
@@ -50,17 +50,17 @@ class Sites:
 
     def keep(self, rows_mask: Tensor) -> "Sites":
         """The sites of the rows where `rows_mask`, bool [n], is true. Waits for the GPU to count them."""
-        if self.live is not None:
-            rows_mask = rows_mask & self.live
+        if self.valid is not None:
+            rows_mask = rows_mask & self.valid
         return Sites(self.index[rows_mask], self.frames, self.height, self.width)
 
     def without(self, other: "Sites") -> "Sites":
         """The sites that are not among `other`; in the rows that they have here if either lies in a larger buffer."""
-        absent = other.slot.index_select(0, self.index) < 0
-        if self.live is None and other.live is None:
+        absent = other.row_of_place.index_select(0, self.index) < 0
+        if self.valid is None and other.valid is None:
             return Sites(self.index[absent], self.frames, self.height, self.width)
-        live = absent if self.live is None else absent & self.live
-        return Sites(self.index, self.frames, self.height, self.width, live, self.whole)
+        valid = absent if self.valid is None else absent & self.valid
+        return Sites(self.index, self.frames, self.height, self.width, valid, self.covers_grid)
 
     def pool(self) -> tuple["Sites", Tensor]:
         """Sites of the grid of half the size, active where any of its 2x2 places was; their rows here, int64 [m, 4].
@@ -68,12 +68,12 @@ class Sites:
         An odd last row or column of the grid is left out, as `max_pool2d` does.
         """
         height, width = self.height // 2, self.width // 2
-        slot = self.slot.view(self.frames, self.height, self.width)[:, : 2 * height, : 2 * width]
-        children = slot.reshape(self.frames, height, 2, width, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4)
-        if self.full:
+        row_of_place = self.row_of_place.view(self.frames, self.height, self.width)[:, : 2 * height, : 2 * width]
+        children = row_of_place.reshape(self.frames, height, 2, width, 2).permute(0, 1, 3, 2, 4).reshape(-1, 4)
+        if self.all_active:
             return Sites.all(self.frames, height, width, self.index.device), children
         active = (children >= 0).any(1)
-        if self.live is not None:
+        if self.valid is not None:
             places = torch.arange(active.numel(), device=active.device)
             return Sites(places, self.frames, height, width, active, on_grid=True), children
         pooled = Sites.from_mask(active.view(self.frames, height, width))
@@ -82,34 +82,34 @@ class Sites:
     def to_dense(self, features: Tensor) -> Tensor:
         """`features` [n, C] on the grid [N, C, H, W], laid out channels last; 0 where no site is."""
         channels = features.shape[1]
-        if not self.whole:
-            index = self.index if self.live is None else self._index_or_end
-            grid = features.new_zeros(self.places + (self.live is not None), channels)
+        if not self.covers_grid:
+            index = self.index if self.valid is None else self._index_or_end
+            grid = features.new_zeros(self.places + (self.valid is not None), channels)
             features = grid.index_copy(0, index, features)[: self.places]
         return features.view(self.frames, self.height, self.width, channels).permute(0, 3, 1, 2)
 
     def from_dense(self, grid: Tensor) -> Tensor:
         """The rows [n, C] of `grid` [N, C, H, W]; free of copies when it is channels last and every place is active."""
         rows = grid.permute(0, 2, 3, 1).reshape(self.places, grid.shape[1])
-        if not self.whole:
+        if not self.covers_grid:
             rows = rows.index_select(0, self.index)
-        return rows if self.live is None else rows * self.live[:, None]
+        return rows if self.valid is None else rows * self.valid[:, None]
 
-    def spread(self, values: Tensor, fill: float) -> Tensor:
+    def scatter(self, values: Tensor, fill: float) -> Tensor:
         """One value a row, [n], on the places of the frames, [N, S]; `fill` where no site is."""
-        if self.full:
+        if self.all_active:
             return values.view(self.frames, self.height * self.width)
         grid = values.new_full((self.places + 1,), fill).index_copy(0, self._index_or_end, values)
         return grid[: self.places].view(self.frames, self.height * self.width)
 
-    def collect(self, grid: Tensor) -> Tensor:
+    def gather(self, grid: Tensor) -> Tensor:
         """The values [n] that `grid` [N, S] holds at the rows' places."""
-        return grid.flatten() if self.whole else grid.flatten().index_select(0, self.index)
+        return grid.flatten() if self.covers_grid else grid.flatten().index_select(0, self.index)
 
     def rows_in(self, other: "Sites") -> Tensor:
         """int64 [n], the row in `other` of the same site, or -1."""
-        rows = other.slot.index_select(0, self.index)
-        return rows if self.live is None else torch.where(self.live, rows, -1)
+        rows = other.row_of_place.index_select(0, self.index)
+        return rows if self.valid is None else torch.where(self.valid, rows, -1)
 
     @property
     def places(self) -> int:
@@ -117,14 +117,14 @@ class Sites:
         return self.frames * self.height * self.width
 
     @property
-    def whole(self) -> bool:
+    def covers_grid(self) -> bool:
         """True when there is a row for every place, used or not, so that rows and grid are the same memory."""
-        return self.on_grid or (self.live is None and self.index.numel() == self.places)
+        return self.on_grid or (self.valid is None and self.index.numel() == self.places)
 
     @property
-    def full(self) -> bool:
+    def all_active(self) -> bool:
         """True when every place is active."""
-        return self.whole and self.live is None
+        return self.covers_grid and self.valid is None
 
     @property
     def density(self) -> float:
@@ -137,25 +137,25 @@ class Sites:
         return torch.div(self.index, max(1, self.height * self.width), rounding_mode="floor")
 
     @cached_property
-    def of_frame(self) -> Tensor:
+    def counts_per_frame(self) -> Tensor:
         """int64 [N], how many sites each frame has."""
         return self.mask.flatten(1).sum(1)
 
     @cached_property
-    def slot(self) -> Tensor:
+    def row_of_place(self) -> Tensor:
         """int64 [N * S], the row that holds each place, or -1."""
-        if "slot" in self.cache:
-            return self.cache["slot"]
+        if "row_of_place" in self.cache:
+            return self.cache["row_of_place"]
         rows = torch.arange(self.index.numel(), device=self.index.device)
-        if self.whole:
-            return rows if self.live is None else torch.where(self.live, rows, -1)
-        slot = rows.new_full((self.places + 1,), -1)
-        return slot.index_copy_(0, self._index_or_end, rows)[: self.places]
+        if self.covers_grid:
+            return rows if self.valid is None else torch.where(self.valid, rows, -1)
+        row_of_place = rows.new_full((self.places + 1,), -1)
+        return row_of_place.index_copy_(0, self._index_or_end, rows)[: self.places]
 
     @cached_property
     def mask(self) -> Tensor:
         """bool [N, H, W], true at the active sites."""
-        return (self.slot >= 0).view(self.frames, self.height, self.width)
+        return (self.row_of_place >= 0).view(self.frames, self.height, self.width)
 
     @cached_property
     def neighbours(self) -> Tensor:
@@ -164,14 +164,14 @@ class Sites:
 
     def neighbours_in(self, other: "Sites") -> Tensor:
         """The same with the rows of `other`, sites of the same grid: int64 [n, 9]."""
-        padded = F.pad(other.slot.view(self.frames, self.height, self.width), (1, 1, 1, 1), value=-1)
+        padded = F.pad(other.row_of_place.view(self.frames, self.height, self.width), (1, 1, 1, 1), value=-1)
         place = self.index - self.frame * (self.height * self.width)
         y = torch.div(place, max(1, self.width), rounding_mode="floor")
         wide = self.width + 2
         corner = self.frame * ((self.height + 2) * wide) + y * wide + (place - y * self.width)
         steps = torch.tensor([dy * wide + dx for dy in range(3) for dx in range(3)], device=corner.device)
         table = padded.flatten()[corner[:, None] + steps]
-        return table if self.live is None else table.masked_fill(~self.live[:, None], -1)
+        return table if self.valid is None else table.masked_fill(~self.valid[:, None], -1)
 
     @cached_property
     def rulebook(self) -> Rulebook:
@@ -181,7 +181,7 @@ class Sites:
     @property
     def _index_or_end(self) -> Tensor:
         """`index`, with unused rows sent to one place past the last."""
-        return self.index if self.live is None else torch.where(self.live, self.index, self.places)
+        return self.index if self.valid is None else torch.where(self.valid, self.index, self.places)
 
 
 def blocks(rows: Tensor) -> tuple[Tensor, ...]:
@@ -204,13 +204,13 @@ def rulebook(neighbours: Tensor) -> Rulebook:
     return book
 
 
-def narrow(features: Tensor, sites: Sites, kept: Sites) -> Tensor:
-    """The rows [m, C] that `features` [n, C] of `sites` has at the sites `kept`, a part of them."""
-    if kept is sites:
+def select_rows(features: Tensor, sites: Sites, selected: Sites) -> Tensor:
+    """The rows [m, C] that `features` [n, C] of `sites` has at the sites `selected`, a part of them."""
+    if selected is sites:
         return features
-    if sites.live is None and kept.live is None:
-        return features.index_select(0, kept.rows_in(sites))
-    return _Narrow.apply(features, kept.rows_in(sites), sites.rows_in(kept))
+    if sites.valid is None and selected.valid is None:
+        return features.index_select(0, selected.rows_in(sites))
+    return _SelectRows.apply(features, selected.rows_in(sites), sites.rows_in(selected))
 
 
 def channels_last(grid: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ def links(children: Tensor, n: int) -> Tensor:
     return numbers.new_full((n + 1,), -1).index_copy_(0, target, numbers)[:n]
 
 
-class _Narrow(torch.autograd.Function):
+class _SelectRows(torch.autograd.Function):
     """Rows by number, and back by the inverse table: nothing is added up, so the gradient is the same in every run."""
 
     @staticmethod

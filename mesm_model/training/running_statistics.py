@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mesm_model.runs.distributed import Ranks
+from mesm_model.runs.distributed import Distributed
 
 
 class RunningStatistics:
@@ -35,8 +35,8 @@ class RunningStatistics:
         if self.shared:
             torch._foreach_add_(self.sums, self.figures)
 
-    def settle(self, ranks: Ranks) -> None:
+    def settle(self, ranks: Distributed) -> None:
         if self.shared:
-            ranks.add_up(self.sums)
+            ranks.all_reduce_sum(self.sums)
             for figure, total in zip(self.figures, self.sums, strict=True):
                 figure.copy_(total / self.batches)

@@ -1,6 +1,6 @@
 """Training: `train` runs a model, or goes on where the run in a folder stopped.
 
-A step is `accumulate` batches; their gradients are added up, then the weights change once. The batches, and the random
+A step is `grad_accumulation` batches; their gradients are added up, then the weights change once. The batches, and the random
 numbers of each, follow from (seed, epoch, number) alone, never from what was drawn before. So a run that was killed
 goes on as if nothing had happened, and processes that share the batches of a step give the same run as one alone.
 
@@ -31,17 +31,17 @@ from mesm_model.evaluation.evaluate import make_report
 from mesm_model.evaluation.inference import forward, probabilities
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.evaluation.scores import Report, to_json
-from mesm_model.features.store import attached, suited
+from mesm_model.features.store import as_model_input, features_info
 from mesm_model.loader import Plan, open_part, plan_epoch, read
 from mesm_model.models.common import text, two_phase
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs import folder as folder_module
 from mesm_model.runs.checkpoint import TEXT, Checkpoint
-from mesm_model.runs.distributed import Ranks
-from mesm_model.runs.settings import Machine, Settings
+from mesm_model.runs.distributed import Distributed
+from mesm_model.runs.settings import RuntimeOptions, Settings
 from mesm_model.training.running_statistics import RunningStatistics
 
-Watch = Callable[[int, float], None]  # epochs done, mean F1 on valid
+EpochCallback = Callable[[int, float], None]  # epochs done, mean F1 on valid
 FLUSH_EVERY = 20  # steps: reading a loss makes a GPU wait
 _SMALLER = "lower --set width=... or hidden"
 
@@ -66,26 +66,26 @@ def train(
     config: Any,
     settings: Settings,
     out: Path,
-    ranks: Ranks,
-    machine: Machine | None = None,
-    watch: Watch | None = None,
+    ranks: Distributed,
+    machine: RuntimeOptions | None = None,
+    watch: EpochCallback | None = None,
 ) -> dict[str, Any]:
     """Train the model `name`, or go on where the run in `out` stopped; returns what scores.json says.
 
     `watch` is told of each epoch that is trained here; what it raises ends the run, which can be gone on with. Raises
     DataError for another run in `out`, a part that the dataset lacks, a batch that does not fit into memory.
     """
-    machine = machine or Machine()
-    if settings.accumulate % ranks.world:
+    machine = machine or RuntimeOptions()
+    if settings.grad_accumulation % ranks.world:
         raise DataError(
-            f"{ranks.world} processes cannot share evenly the batches of a step, {settings.accumulate}; give "
-            f"--set accumulate={ranks.world} and a --batch that is as many times smaller"
+            f"{ranks.world} processes cannot share evenly the batches of a step, {settings.grad_accumulation}; give "
+            f"--set grad_accumulation={ranks.world} and a --batch that is as many times smaller"
         )
     about = {
         "model": name,
         "config": asdict(config),
         "settings": asdict(settings),
-        "data": checkpoints.about(suited(dataset, name, config)),
+        "data": checkpoints.about(as_model_input(dataset, name, config)),
     }
     with folder_module.begin(out, about, ranks):
         if not folder_module.is_finished(out):
@@ -100,9 +100,21 @@ class Trainer:
     """One run while it is trained, in one of its processes."""
 
     def __init__(
-        self, dataset: Dataset, name: str, config: Any, settings: Settings, out: Path, ranks: Ranks, machine: Machine
+        self,
+        dataset: Dataset,
+        name: str,
+        config: Any,
+        settings: Settings,
+        out: Path,
+        ranks: Distributed,
+        machine: RuntimeOptions,
     ) -> None:
-        self.dataset, self.name, self.config, self.settings = suited(dataset, name, config), name, config, settings
+        self.dataset, self.name, self.config, self.settings = (
+            as_model_input(dataset, name, config),
+            name,
+            config,
+            settings,
+        )
         self.out, self.ranks, self.machine = out, ranks, machine
         _be_deterministic(settings.deterministic)
         self.encoder = self._prepare_text() if checkpoints.reads_text(config) else None
@@ -114,7 +126,7 @@ class Trainer:
         torch.manual_seed(settings.seed)
         with _in_memory(lambda: f"out of memory: a {name} of these sizes does not fit; {_SMALLER}"):
             self.model: Any = checkpoints.make_model(name, config, out).to(ranks.device)
-        two_phase.settle(self.model, attached(self.dataset))
+        two_phase.settle(self.model, features_info(self.dataset))
         self.forward: Any = torch.compile(self.model, dynamic=True) if settings.compile else self.model
         self.optimiser = _optimiser(self.model, settings)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -123,11 +135,11 @@ class Trainer:
         self.positive_weight = _positive_weight(self.parts["train"].labels).to(ranks.device)
         self.unread: list[tuple[int, Tensor]] = []  # steps whose loss and gradient are still on the device
         self.state = self._restore()
-        self.log = folder_module.Log(out, self.state.log_length, self.state.updates) if ranks.first else None
+        self.log = folder_module.Log(out, self.state.log_length, self.state.updates) if ranks.is_main else None
 
-    def run(self, watch: Watch | None = None) -> None:
+    def run(self, watch: EpochCallback | None = None) -> None:
         """Epoch after epoch until the last, or until valid has not got better for long."""
-        table = None if self.machine.quiet or not self.ranks.first else _EpochTable(self)
+        table = None if self.machine.quiet or not self.ranks.is_main else _EpochTable(self)
         while self.state.epoch < self.settings.epochs and self.state.bad < self.settings.patience:
             begun = time.monotonic()
             loss = self._train_epoch()
@@ -148,7 +160,7 @@ class Trainer:
         best = checkpoints.load(self.out)
         self.model.load_state_dict(best.weights)
         reports = {part: self._report(best, part) for part in self.parts if part != "train"}
-        if not self.ranks.first:
+        if not self.ranks.is_main:
             return
         about = folder_module.read(self.out, "run.json")
         page.write_run(self.out / "page.html", about, folder_module.read_log(self.out), reports, best)
@@ -164,7 +176,12 @@ class Trainer:
         """The steps of this epoch that are still to do; returns the mean loss of all its steps."""
         state, settings, ranks, part = self.state, self.settings, self.ranks, self.parts["train"]
         plan = plan_epoch(
-            part.megabytes, settings.batch, settings.budget, settings.accumulate, settings.seed, state.epoch
+            part.megabytes,
+            settings.batch,
+            settings.batch_memory_mb,
+            settings.grad_accumulation,
+            settings.seed,
+            state.epoch,
         )
         mine = [batch for step in plan.steps[state.step :] for batch in step[ranks.rank :: ranks.world]]
         batches = iter(read(part, mine, self.machine.workers, ranks.device.type == "cuda"))
@@ -177,7 +194,7 @@ class Trainer:
             initial=sum(plan.utterances(n) for n in range(state.step)),
             desc=f"epoch {state.epoch + 1}",
             unit=" utterances",
-            disable=True if self.machine.quiet or not ranks.first else None,  # None: quiet where nobody looks
+            disable=True if self.machine.quiet or not ranks.is_main else None,  # None: quiet where nobody looks
             leave=False,
         ) as bar:
             for number in range(state.step, len(plan.steps)):
@@ -202,17 +219,17 @@ class Trainer:
         total = torch.zeros((), device=ranks.device)
         figures = RunningStatistics(self.model, batch_count, ranks.world)
         for position in range(ranks.rank, batch_count, ranks.world):
-            torch.manual_seed(_seed(settings.seed, self.state.epoch, number * settings.accumulate + position))
+            torch.manual_seed(_seed(settings.seed, self.state.epoch, number * settings.grad_accumulation + position))
             with figures.of_one_batch():
                 total += self._backward(next(batches), plan.utterances(number))
         for parameter in self.parameters:
             if parameter.grad is None:  # no utterance of these batches has that modality
                 parameter.grad = torch.zeros_like(parameter)
-        ranks.add_up([total, *(p.grad for p in self.parameters if p.grad is not None)])
+        ranks.all_reduce_sum([total, *(p.grad for p in self.parameters if p.grad is not None)])
         figures.settle(ranks)
         with _in_memory(lambda: f"out of memory: Adam keeps twice the weights of this {self.name}; {_SMALLER}"):
             self.scaler.unscale_(self.optimiser)
-            norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip or math.inf)
+            norm = nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip_norm or math.inf)
             self.scaler.step(self.optimiser)
             self.scaler.update()
         return torch.stack([total, norm])
@@ -226,7 +243,7 @@ class Trainer:
 
     def _top_p(self) -> float:
         """The p to train this epoch with; valid and test are always scored with the model's own."""
-        epochs = self.settings.anneal * self.settings.epochs
+        epochs = self.settings.top_p_anneal * self.settings.epochs
         left = max(0.0, 1 - self.state.epoch / epochs) if epochs else 0.0
         return self.config.top_p + (1 - self.config.top_p) * left
 
@@ -253,7 +270,7 @@ class Trainer:
         state, f1 = self.state, scores.mean("f1")
         better = state.best is None or f1 > state.best
         state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
-        annealing = hasattr(self.model, "top_p") and state.epoch <= self.settings.anneal * self.settings.epochs
+        annealing = hasattr(self.model, "top_p") and state.epoch <= self.settings.top_p_anneal * self.settings.epochs
         state.bad = 0 if better or annealing else state.bad + 1
         state.best = f1 if better else state.best
         state.seconds += seconds
@@ -270,7 +287,7 @@ class Trainer:
     def _probabilities(self, name: str) -> np.ndarray:
         settings = self.settings
         return probabilities(
-            self.model, self.parts[name], self.ranks, settings.precision, settings.budget, self.machine.workers
+            self.model, self.parts[name], self.ranks, settings.precision, settings.batch_memory_mb, self.machine.workers
         )
 
     def _read_figures(self) -> None:
@@ -289,7 +306,7 @@ class Trainer:
         folder = self.out / TEXT
         # every process opens the part: behind the first one's copying they wait without end, at a barrier for minutes
         texts = open_part(self.dataset, "train", None, self.machine.cache).texts
-        if self.ranks.first:
+        if self.ranks.is_main:
             text.prepare(self.config.text_encoder, texts, folder, self.settings.max_tokens, self.settings.seed)
         self.ranks.wait()
         return folder
@@ -372,7 +389,7 @@ def _optimiser(model: Any, settings: Settings) -> torch.optim.Optimizer:
     learning = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learning if p not in of_text], "lr": settings.lr},
-        {"params": [p for p in learning if p in of_text], "lr": settings.lr * settings.text_lr},
+        {"params": [p for p in learning if p in of_text], "lr": settings.lr * settings.text_lr_scale},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
 
@@ -405,8 +422,8 @@ def _in_memory(told: Callable[[], str]) -> Iterator[None]:
 def _too_large(batch: Batch, settings: Settings) -> str:
     return (
         f"out of memory in a batch of {len(batch)} utterances with {len(batch.faces)} faces, {len(batch.mels)} mel "
-        f"chunks and {len(batch.tokens)} tokens; lower --batch (now {settings.batch}) or --set budget=... (now "
-        f"{settings.budget:g} megabytes), or give --precision bf16 or --set recompute_front=true"
+        f"chunks and {len(batch.tokens)} tokens; lower --batch (now {settings.batch}) or --set batch_memory_mb=... (now "
+        f"{settings.batch_memory_mb:g} megabytes), or give --precision bf16 or --set recompute_front=true"
     )
 
 

@@ -7,7 +7,7 @@ from mesm_data.dataset.schema import Row
 from mesm_data.utterance import Source, Utterance, Vote
 
 
-def made_up_row(n: int, split: str = "train", faces: int = 3, chunks: int = 2) -> Row:
+def synthetic_row(n: int, split: str = "train", faces: int = 3, chunks: int = 2) -> Row:
     """Row number n, the same for the same arguments."""
     draw = np.random.default_rng(n)
     utterance = Utterance(

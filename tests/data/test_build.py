@@ -22,7 +22,7 @@ from mesm_data.build import Settings, _is_done, build, make_plan, run_job
 from mesm_data.clip import Recipe
 from mesm_data.dataset import reader, schema, verify
 from mesm_data.errors import DOUBTFUL, DataError
-from mesm_data.files import alone
+from mesm_data.files import exclusive
 
 IEMOCAP = Settings(split="random", max_issues=0.5, workers=2)
 
@@ -160,7 +160,7 @@ def test_a_file_that_breaks_a_library_costs_its_video_only(
 
 
 def test_two_builds_do_not_work_in_one_folder(raw: Path, built: Path) -> None:
-    with alone(built, "builds"), pytest.raises(DataError, match="another process builds in this folder"):
+    with exclusive(built, "builds"), pytest.raises(DataError, match="another process builds in this folder"):
         build("iemocap", raw, built, IEMOCAP)
 
 
@@ -172,10 +172,10 @@ def test_a_build_that_began_while_another_looked_is_not_overwritten(
     @contextmanager
     def late(folder: Path, does: str) -> Iterator[None]:
         files.write_text(out / "build.json", json.dumps({"corpus": "meld"}))
-        with alone(folder, does):
+        with exclusive(folder, does):
             yield
 
-    monkeypatch.setattr("mesm_data.build.alone", late)
+    monkeypatch.setattr("mesm_data.build.exclusive", late)
     with pytest.raises(DataError, match="this folder holds a build with schema_version null, now asked for with 1"):
         build("iemocap", raw, out, IEMOCAP)
     assert json.loads((out / "build.json").read_text()) == {"corpus": "meld"}

@@ -11,12 +11,12 @@ from mesm_data.dataset.verify import verify
 from mesm_data.errors import ShardError
 from mesm_data.files import sha256_of
 from mesm_data.report.card import write_card
-from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
+from tests.data.synthetic_rows import EMOTIONS, synthetic_rows, write_synthetic
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    folder = write_made_up(tmp_path / "set", made_up_rows())
+    folder = write_synthetic(tmp_path / "set", synthetic_rows())
     write_card(folder)
     return folder
 
@@ -80,7 +80,7 @@ def test_a_corpus_that_tells_nothing_of_itself_has_a_card_without_its_page(
     from mesm_data.corpora import iemocap
 
     monkeypatch.delattr(iemocap, "ABOUT")
-    folder = write_made_up(tmp_path / "set", made_up_rows(), left_out=())
+    folder = write_synthetic(tmp_path / "set", synthetic_rows(), left_out=())
     write_card(folder)
     head = head_of(folder)
     assert head["license_name"] == "unknown: that of the raw corpus"

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mesm_data.cli import Share, main
-from tests.data.made_up import made_up_rows, write_made_up
+from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 
 
 def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
@@ -37,7 +37,7 @@ def test_what_is_neither_a_share_nor_a_number_is_told(text: str) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
-    dataset = write_made_up(tmp_path / "set", made_up_rows())
+    dataset = write_synthetic(tmp_path / "set", synthetic_rows())
     result = CliRunner().invoke(main, ["verify-splits", str(dataset), "--diff", "/dev/full"])
     assert result.exit_code == 1
     assert result.stderr == (
@@ -69,7 +69,7 @@ def test_what_stops_a_command_is_told_in_one_line(
 
 
 def test_a_picture_is_not_written_under_the_name_of_another_kind(tmp_path: Path) -> None:
-    dataset = write_made_up(tmp_path / "set", made_up_rows(5))
+    dataset = write_synthetic(tmp_path / "set", synthetic_rows(5))
     result = CliRunner().invoke(main, ["show", str(dataset), "u0", "--out", str(tmp_path / "sheet.jpg")])
     assert result.exit_code == 2
     assert "sheet.jpg: expected a name that ends with .png" in result.stderr

@@ -14,17 +14,17 @@ from mesm_data.dataset.schema import Row
 from mesm_data.errors import DataError
 from mesm_data.export import export as export_module
 from mesm_data.export.export import FORMATS, export
-from mesm_data.files import alone, sha256_of
+from mesm_data.files import exclusive, sha256_of
 from mesm_data.media.probe import probe
 from mesm_data.utterance import Source, Vote
 from mesm_model.features.external import read_pickled
-from tests.data.made_up import EMOTIONS, made_up_rows, write_made_up
+from tests.data.synthetic_rows import EMOTIONS, synthetic_rows, write_synthetic
 from tests.data.test_encode import numbers_in, write_recording
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_made_up(tmp_path_factory.mktemp("made") / "up", made_up_rows())
+    return write_synthetic(tmp_path_factory.mktemp("made") / "up", synthetic_rows())
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -32,7 +32,7 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def rows_of(part: str) -> list[Row]:
-    return [row for row in made_up_rows() if row.split == part]
+    return [row for row in synthetic_rows() if row.split == part]
 
 
 # ---- films
@@ -47,13 +47,13 @@ def filmed(tmp_path: Path) -> tuple[Path, Path]:
     (raw / "second").mkdir()
     write_recording(raw / "second", seconds=3.0)
     rows = []
-    for n, row in enumerate(made_up_rows(5)):
+    for n, row in enumerate(synthetic_rows(5)):
         folder = "second/" if n == 4 else ""
         source = Source(f"{folder}film.avi", f"{folder}sound.wav", (0.0, 0.0, 0.5, 1.0), 0)
         start, end = (1.0, 2.0) if n == 4 else (float(n), n + 1.5)
         utterance = replace(row.utterance, source=source, start=start, end=end)
         rows.append(row._replace(utterance=utterance))
-    return write_made_up(tmp_path / "set", rows), raw
+    return write_synthetic(tmp_path / "set", rows), raw
 
 
 def test_clips_are_one_film_an_utterance_cut_exactly(filmed: tuple[Path, Path], tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_clips_are_one_film_an_utterance_cut_exactly(filmed: tuple[Path, Path], 
         lines = list(csv.DictReader(file))
     assert [line["file_name"] for line in lines] == [f"Ses01F_impro01_F00{n}.mp4" for n in range(5)]
     assert [[name for name in EMOTIONS if line[name] == "1"] for line in lines] == [[name] for name in EMOTIONS[:5]]
-    assert lines[2]["text"] == made_up_rows(5)[2].utterance.text
+    assert lines[2]["text"] == synthetic_rows(5)[2].utterance.text
 
 
 def test_clips_go_on_where_they_were_stopped(filmed: tuple[Path, Path], tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_clips_need_the_raw_files_that_the_dataset_was_built_from(filmed: tuple[
 def test_real_dialogues_become_films_of_one_speaker(shared: Path, tmp_path: Path) -> None:
     raw = shared / "raw" / "IEMOCAP_full_release"
     film, sound = "Session1/dialog/avi/DivX/Ses01F_impro01.avi", "Session1/dialog/wav/Ses01F_impro01.wav"
-    row = made_up_rows(5)[0]
+    row = synthetic_rows(5)[0]
     utterance = replace(row.utterance, source=Source(film, sound, (0.5, 0.0, 1.0, 1.0), 1), start=2.0, end=4.0)
-    folder = write_made_up(tmp_path / "set", [row._replace(utterance=utterance)])
+    folder = write_synthetic(tmp_path / "set", [row._replace(utterance=utterance)])
     export(folder, "clips", tmp_path / "clips", raw, holds_licence=True)
     info = probe(tmp_path / "clips" / f"{utterance.id}.mp4")
     assert (info.width, info.height) == (probe(raw / film).width // 2, probe(raw / film).height)
@@ -128,12 +128,12 @@ def test_a_large_part_is_several_tars(dataset: Path, tmp_path: Path, monkeypatch
 
 
 def test_ids_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
-    rows = made_up_rows(5)
+    rows = synthetic_rows(5)
     twins = [
         row._replace(utterance=replace(row.utterance, id=name), clip=replace(row.clip, utterance=name))
         for row, name in zip(rows, ["a.b", "a_b", "c", "d", "e"], strict=True)
     ]
-    folder = write_made_up(tmp_path / "set", twins)
+    folder = write_synthetic(tmp_path / "set", twins)
     with pytest.raises(DataError, match=r"ids a\.b, a_b would have files of one name"):
         export(folder, "webdataset", tmp_path / "out", holds_licence=True)
 
@@ -163,14 +163,14 @@ def test_hugging_face_loads_the_folder_with_faces_as_pictures(dataset: Path, tmp
 
 
 def test_hugging_face_loads_utterances_without_faces_or_sound(tmp_path: Path, hugging_face: Any) -> None:
-    row = made_up_rows(5)[0]
+    row = synthetic_rows(5)[0]
     clip = replace(
         row.clip,
         faces=row.clip.faces[:0], face_times=row.clip.face_times[:0], face_boxes=row.clip.face_boxes[:0],
         face_scores=row.clip.face_scores[:0], face_landmarks=row.clip.face_landmarks[:0],
         face_found=row.clip.face_found[:0], mels=row.clip.mels[:0],
     )  # fmt: skip
-    export(write_made_up(tmp_path / "set", [row._replace(clip=clip)]), "hf", tmp_path / "hf", holds_licence=True)
+    export(write_synthetic(tmp_path / "set", [row._replace(clip=clip)]), "hf", tmp_path / "hf", holds_licence=True)
     loaded = hugging_face.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))
     assert (loaded["train"][0]["faces"], loaded["train"][0]["mels"]) == ([], [])
 
@@ -218,10 +218,10 @@ def test_sentiment_is_the_raters_mean_of_valence_about_its_middle(mmsa: Path) ->
 
 def test_what_the_speaker_says_of_the_own_feeling_is_no_label(tmp_path: Path) -> None:
     rows = []
-    for n, row in enumerate(made_up_rows(5)):
+    for n, row in enumerate(synthetic_rows(5)):
         votes = (Vote("A-F1", "valence", 5.0), *((Vote("A-E1", "valence", 2.0),) if n else ()))
         rows.append(row._replace(utterance=replace(row.utterance, votes=votes)))
-    export(write_made_up(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
+    export(write_synthetic(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
     with (tmp_path / "out" / "features.pkl").open("rb") as file:
         parts = pickle.load(file)
     assert [parts[part]["regression_labels"].tolist() for part in ("train", "valid")] == [[0.0], [-1.0, -1.0]]
@@ -241,9 +241,9 @@ def test_the_arrays_of_the_pickle_are_means_over_the_shards_numbers(mmsa: Path) 
 def test_the_same_word_is_the_same_row_whatever_stands_around_it(tmp_path: Path) -> None:
     rows = [
         row._replace(utterance=replace(row.utterance, text=text))
-        for row, text in zip(made_up_rows(5), ["So it is.", "Is it so?", "", "well " * 60, "It"], strict=True)
+        for row, text in zip(synthetic_rows(5), ["So it is.", "Is it so?", "", "well " * 60, "It"], strict=True)
     ]
-    export(write_made_up(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
+    export(write_synthetic(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
     with (tmp_path / "out" / "features.pkl").open("rb") as file:
         parts = pickle.load(file)
     train, valid, test = (parts[part]["text"] for part in ("train", "valid", "test"))
@@ -255,9 +255,9 @@ def test_the_same_word_is_the_same_row_whatever_stands_around_it(tmp_path: Path)
 
 
 def test_a_dataset_without_a_valid_part_is_refused(tmp_path: Path) -> None:
-    rows = [row for row in made_up_rows(5) if row.split != "valid"]
+    rows = [row for row in synthetic_rows(5) if row.split != "valid"]
     with pytest.raises(DataError, match=r"has no part valid; MMSA reads train, valid, test"):
-        export(write_made_up(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
+        export(write_synthetic(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
 
 
 # ---- all of them
@@ -284,7 +284,7 @@ def test_the_card_names_the_licence_or_says_that_none_is_needed(dataset: Path, t
     card = (tmp_path / "licensed" / "README.md").read_text()
     assert "**Licence: IEMOCAP data release form, signed with USC SAIL, https://sail.usc.edu/iemocap/.**" in card
     assert "16 train, 2 valid, 2 test" in card
-    free = write_made_up(tmp_path / "free", made_up_rows(), corpus="planted")
+    free = write_synthetic(tmp_path / "free", synthetic_rows(), corpus="planted")
     export(free, to, tmp_path / "unlicensed")
     assert "No licence is needed" in (tmp_path / "unlicensed" / "README.md").read_text()
 
@@ -296,7 +296,10 @@ def test_another_export_or_other_files_in_the_folder_are_left_alone(dataset: Pat
         DataError, match=rf"holds an export to mmsa of iemocap \(content {content}\); give another --out"
     ):
         export(dataset, "hf", tmp_path / "out", holds_licence=True)
-    with alone(tmp_path / "out", "exports"), pytest.raises(DataError, match="another process exports in this folder"):
+    with (
+        exclusive(tmp_path / "out", "exports"),
+        pytest.raises(DataError, match="another process exports in this folder"),
+    ):
         export(dataset, "mmsa", tmp_path / "out", holds_licence=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "export.json", "features.pkl"]
     (tmp_path / "mine").mkdir()

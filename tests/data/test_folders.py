@@ -8,30 +8,32 @@ import pytest
 
 from mesm_data import files
 from mesm_data.errors import DataError
-from mesm_data.files import alone, new_folder
+from mesm_data.files import exclusive, new_folder
 
 TAKEN = "another process builds in this folder; wait for it, or give another --out"
 
 
 def test_a_second_one_is_refused_until_the_first_has_left(tmp_path: Path) -> None:
-    with alone(tmp_path, "builds"), pytest.raises(DataError, match=TAKEN), alone(tmp_path, "builds"):
+    with exclusive(tmp_path, "builds"), pytest.raises(DataError, match=TAKEN), exclusive(tmp_path, "builds"):
         pass
-    with alone(tmp_path, "builds"):
+    with exclusive(tmp_path, "builds"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_goes_wrong_inside_leaves_the_folder_free(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), alone(tmp_path, "builds"):
+    with pytest.raises(ZeroDivisionError), exclusive(tmp_path, "builds"):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    code = "import sys, pathlib, os, mesm_data.files as lock\nwith lock.alone(pathlib.Path(sys.argv[1]), 'builds'):\n"
+    code = (
+        "import sys, pathlib, os, mesm_data.files as lock\nwith lock.exclusive(pathlib.Path(sys.argv[1]), 'builds'):\n"
+    )
     subprocess.run([sys.executable, "-c", f"{code} os.kill(os.getpid(), 9)", tmp_path], cwd=Path(__file__).parents[2])
     assert (tmp_path / "lock").is_file()
-    with alone(tmp_path, "builds"):
+    with exclusive(tmp_path, "builds"):
         pass
 
 
@@ -40,7 +42,7 @@ def test_a_lock_on_a_file_that_is_gone_is_none(tmp_path: Path, monkeypatch: pyte
         (tmp_path / "lock").unlink()
 
     monkeypatch.setattr(files.fcntl, "flock", late)
-    with pytest.raises(DataError, match=TAKEN), alone(tmp_path, "builds"):
+    with pytest.raises(DataError, match=TAKEN), exclusive(tmp_path, "builds"):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The planted and the pointer dataset: they are whole, and hold exactly the signal that their ceilings speak of."""
+"""The planted and the pointer dataset: they are whole, and hold exactly the signal that their bayes_optimal speak of."""
 
 import itertools
 import json
@@ -68,8 +68,8 @@ def test_a_longer_dataset_begins_with_the_shorter_one(tmp_path: Path) -> None:
 
 
 def test_every_further_modality_raises_the_ceiling(planted_folder: Path) -> None:
-    ceilings = json.loads((planted_folder / "ceilings.json").read_text())
-    best = {name: ceiling["accuracy"] for name, ceiling in ceilings.items()}
+    bayes_optimal = json.loads((planted_folder / "bayes_optimal.json").read_text())
+    best = {name: bayes_optimal["accuracy"] for name, bayes_optimal in bayes_optimal.items()}
     assert best["TAV"] > best["TA"] > best["TV"] > best["AV"] > best["T"] > best["A"] > best["V"] > 0.7
     assert best["TAV"] == pytest.approx(0.904, abs=0.001)
 
@@ -90,12 +90,14 @@ def test_ceilings_are_what_the_best_decision_reaches_on_drawn_evidence(evidence:
             ]
             ratio += (np.log(share) - np.log(share[::-1]))[level]
         reached = np.mean(np.where(ratio == 0, 0.5, (ratio > 0) == (sign > 0)))
-        ceiling = planted.planted_ceiling([evidence[m] for m in name if m != "T"], evidence["T"] * ("T" in name))
-        assert ceiling.accuracy == pytest.approx(reached, abs=0.005), name
+        bayes_optimal = planted.planted_bayes_optimal(
+            [evidence[m] for m in name if m != "T"], evidence["T"] * ("T" in name)
+        )
+        assert bayes_optimal.accuracy == pytest.approx(reached, abs=0.005), name
 
 
 def test_a_modality_without_evidence_has_the_ceiling_of_chance() -> None:
-    assert planted.planted_ceiling([0.0], 0.0) == pytest.approx((0.5, 0.5))
+    assert planted.planted_bayes_optimal([0.0], 0.0) == pytest.approx((0.5, 0.5))
 
 
 def test_pictures_sounds_and_words_can_be_read_to_within_a_point_of_the_ceilings(planted_folder: Path) -> None:
@@ -114,9 +116,9 @@ def test_pictures_sounds_and_words_can_be_read_to_within_a_point_of_the_ceilings
             (said[n, e],) = (
                 planted.WORDS[emotion].index(word) - 3.5 for word in words if word in planted.WORDS[emotion]
             )
-    ceilings = json.loads((planted_folder / "ceilings.json").read_text())
+    bayes_optimal = json.loads((planted_folder / "bayes_optimal.json").read_text())
     for name, told in (("V", seen), ("A", heard), ("T", said)):
-        assert accuracy(told, labels) == pytest.approx(ceilings[name]["accuracy"], abs=0.015), name
+        assert accuracy(told, labels) == pytest.approx(bayes_optimal[name]["accuracy"], abs=0.015), name
 
 
 def oval(faces: np.ndarray) -> np.ndarray:
@@ -143,7 +145,7 @@ def test_the_text_names_the_one_place_that_tells(pointer_folder: Path) -> None:
         colour = faces[:, top:bottom, left:right].mean((0, 1, 2))
         shades = {name: np.dot(colour - colour.mean(), shade) for name, shade in pointer.COLOURS.items()}
         named.append(max(shades, key=lambda name: shades[name]) == word)
-    alone = pointer.pointer_ceilings({"A": 0.0, "V": pointer.POINTED_EVIDENCE["V"]}, draws=10)["TV"].accuracy
+    alone = pointer.pointer_bayes_optimal({"A": 0.0, "V": pointer.POINTED_EVIDENCE["V"]}, draws=10)["TV"].accuracy
     assert np.mean(named) == 1.0
     assert accuracy(np.array(at_place), labels[:, 0]) == pytest.approx(alone, abs=0.03)
     assert accuracy(np.array(elsewhere), labels[:, 0]) == pytest.approx(0.5, abs=0.04)

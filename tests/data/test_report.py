@@ -17,12 +17,12 @@ from mesm_data.report import page as report_module
 from mesm_data.report.page import write_report
 from mesm_data.splits.stats import word_count
 from tests.browser import Page, needs_chromium, open_browser
-from tests.data.made_up import made_up_rows, write_made_up
+from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_made_up(tmp_path_factory.mktemp("made") / "up", made_up_rows())
+    return write_synthetic(tmp_path_factory.mktemp("made") / "up", synthetic_rows())
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def _text(html: str) -> str:
 
 def test_the_page_counts_what_is_in_the_dataset(page: Path) -> None:
     text = _text(re.sub(r"<style.*?</style>", "", page.read_text(), flags=re.DOTALL))
-    rows = made_up_rows()
+    rows = synthetic_rows()
     assert "utterances: 16 train, 2 valid, 2 test 20" in text
     assert f"of speech {20 * 1.5 / 60:.1f} min" in text
     assert "faces found, of 60 pictures 66.7 %" in text
@@ -62,7 +62,7 @@ def test_the_page_counts_what_is_in_the_dataset(page: Path) -> None:
 
 def test_found_stands_beside_expected_and_what_differs_is_marked(page: Path) -> None:
     html = page.read_text()
-    words = np.mean([word_count(row.utterance.text) for row in made_up_rows() if row.utterance.labels[0]])
+    words = np.mean([word_count(row.utterance.text) for row in synthetic_rows() if row.utterance.labels[0]])
     cells = table_of(html, "≠ marks what differs")
     assert cells["anger"] == [f"{words:.2f} ≠ 15.96", "1.50 ≠ 4.51", "3 ≠ 757", "0 ≠ 112", "1 ≠ 234"]
     assert cells["utterances"][2:] == ["16 ≠ 5,162", "2 ≠ 737", "2 ≠ 1,481"]
@@ -71,9 +71,9 @@ def test_found_stands_beside_expected_and_what_differs_is_marked(page: Path) -> 
 
 
 def test_cells_that_agree_are_not_marked(tmp_path: Path) -> None:
-    rows = made_up_rows()
+    rows = synthetic_rows()
     longer = [row._replace(utterance=replace(row.utterance, end=row.utterance.start + 4.51)) for row in rows]
-    write_report(write_made_up(tmp_path / "set", longer), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "set", longer), tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     assert table_of(html, "≠ marks what differs")["anger"][1] == "4.51 = 4.51"
     assert html.count('<td class="differs">') == 6 * 5 + 3 - 1
@@ -81,7 +81,7 @@ def test_cells_that_agree_are_not_marked(tmp_path: Path) -> None:
 
 def test_a_corpus_that_the_paper_has_not_is_counted_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_module, "corpora_of_the_paper", tuple)
-    write_report(write_made_up(tmp_path / "set", made_up_rows()), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "set", synthetic_rows()), tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     assert "the paper&#39;s dataset" not in html
     assert table_of(html, "Averages and counts per emotion")["anger"][1:] == ["1.50", "3", "0", "1"]
@@ -103,7 +103,7 @@ def test_every_issue_is_in_the_ledger_and_counted_by_kind(page: Path) -> None:
     assert table_of(html, "Kinds of Issues")["media-short"] == ["2", "left out", "media ends before the utterance does"]
     ledger = html[html.index('<table id="ledger"') :]
     found = re.findall(r'<tr data-kind="(.*?)"><td>(.*?)</td>', ledger)
-    doubts = [("clipped", row.clip.utterance) for row in made_up_rows() if row.clip.quality]
+    doubts = [("clipped", row.clip.utterance) for row in synthetic_rows() if row.clip.quality]
     assert sorted(found) == sorted(
         [
             *doubts,
@@ -117,7 +117,7 @@ def test_every_issue_is_in_the_ledger_and_counted_by_kind(page: Path) -> None:
 def test_a_ledger_too_long_for_a_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_module, "LEDGER", 10)
     many = [Issue(f"Ses01F_impro02_F{n:03d}", "no-media", "gone") for n in range(50)]
-    write_report(write_made_up(tmp_path / "set", made_up_rows(4), left_out=many), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "set", synthetic_rows(4), left_out=many), tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     assert "The first 10 of 52; all are in <code>issues.jsonl</code>." in html
     assert html.count("<tr data-kind=") == 10
@@ -128,9 +128,9 @@ def test_without_issues_the_page_says_there_are_none(tmp_path: Path) -> None:
         row._replace(
             clip=replace(row.clip, quality=(), face_found=np.ones(3, bool), face_scores=np.ones(3, np.float32))
         )
-        for row in made_up_rows(5)
+        for row in synthetic_rows(5)
     ]
-    write_report(write_made_up(tmp_path / "set", rows, left_out=()), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "set", rows, left_out=()), tmp_path / "report.html")
     text = _text((tmp_path / "report.html").read_text())
     assert "None: every utterance of the annotations is here, and none is doubtful." in text
     assert "None: a face was found in every picture, and nothing else is doubtful." in text
@@ -154,10 +154,10 @@ def test_the_most_doubtful_come_first(tmp_path: Path) -> None:
     rows = [
         row._replace(clip=replace(row.clip, quality=quality, face_found=np.arange(3) < found))
         for row, quality, found in zip(
-            made_up_rows(5), [(), ("clipped",), ("clipped", "silent"), (), ("clipped",)], [3, 3, 3, 1, 0], strict=True
+            synthetic_rows(5), [(), ("clipped",), ("clipped", "silent"), (), ("clipped",)], [3, 3, 3, 1, 0], strict=True
         )
     ]
-    write_report(write_made_up(tmp_path / "set", rows), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "set", rows), tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     shown = re.findall(r'aria-label="Ses01F_impro01_F(\d+)"', html[html.index('<section id="doubtful"') :])
     assert shown == ["002", "004", "001", "003"]
@@ -167,7 +167,7 @@ def test_a_card_shows_text_label_every_vote_and_every_probability(page: Path) ->
     html = page.read_text()
     card = html[html.index('<article class="card" aria-label="Ses01F_impro01_F003"') :]
     text = _text(card[: card.index("</article>")])
-    row = made_up_rows()[3]
+    row = synthetic_rows()[3]
     first, _, third = row.clip.face_scores
     assert row.utterance.text in text
     assert "happiness train, 3.00 to 4.50 s of Ses01F_impro01" in text
@@ -177,17 +177,17 @@ def test_a_card_shows_text_label_every_vote_and_every_probability(page: Path) ->
 
 
 def test_a_long_utterance_is_cut_and_says_how_to_see_all_of_it(tmp_path: Path) -> None:
-    row = made_up_rows(5)[0]
+    row = synthetic_rows(5)[0]
     long = row._replace(utterance=replace(row.utterance, end=row.utterance.start + 30.0))
-    write_report(write_made_up(tmp_path / "set", [long]), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "set", [long]), tmp_path / "report.html")
     text = _text((tmp_path / "report.html").read_text())
     assert f"The first 12 of 30.0 s. All of it: mesm-data show set {row.utterance.id} --out sheet.png" in text
 
 
 def test_nothing_that_a_user_wrote_becomes_html(tmp_path: Path) -> None:
-    row = made_up_rows(5)[0]
+    row = synthetic_rows(5)[0]
     nasty = row._replace(utterance=replace(row.utterance, text="<script>alert('x')</script> & <b>", speaker="<i>"))
-    write_report(write_made_up(tmp_path / "a<b>", [nasty]), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "a<b>", [nasty]), tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &lt;b&gt;" in html
     assert html.count("<script>") == 1
@@ -211,9 +211,9 @@ def test_every_picture_has_an_alternative_text_and_every_id_is_there_once(page: 
 
 
 def test_a_dataset_of_one_utterance_without_votes_has_a_report(tmp_path: Path) -> None:
-    row = made_up_rows(5)[0]
+    row = synthetic_rows(5)[0]
     bare = row._replace(utterance=replace(row.utterance, votes=(), text="", labels=(0,) * 6))
-    write_report(write_made_up(tmp_path / "set", [bare], left_out=()), tmp_path / "report.html")
+    write_report(write_synthetic(tmp_path / "set", [bare], left_out=()), tmp_path / "report.html")
     text = _text((tmp_path / "report.html").read_text())
     assert "There is only one part: nothing can leak." in text
     assert "No alpha: no two raters" in text
@@ -222,7 +222,7 @@ def test_a_dataset_of_one_utterance_without_votes_has_a_report(tmp_path: Path) -
 def test_without_a_dataset_or_its_ledger_there_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"index\.json: not found"):
         write_report(tmp_path, tmp_path / "report.html")
-    folder = write_made_up(tmp_path / "set", made_up_rows(5))
+    folder = write_synthetic(tmp_path / "set", synthetic_rows(5))
     (folder / "issues.jsonl").write_text("no json\n")
     with pytest.raises(ShardError, match=r"issues\.jsonl: not a ledger of Issues"):
         write_report(folder, tmp_path / "report.html")
@@ -233,7 +233,7 @@ def test_without_a_dataset_or_its_ledger_there_is_no_report(tmp_path: Path) -> N
 
 
 def test_a_shard_with_a_hole_in_it_is_an_error_that_names_it(tmp_path: Path) -> None:
-    folder = write_made_up(tmp_path / "set", made_up_rows(30))
+    folder = write_synthetic(tmp_path / "set", synthetic_rows(30))
     shard = folder / "shards" / "train-00000-of-00001.parquet"
     content = bytearray(shard.read_bytes())
     content[4:4000] = bytes(3996)
@@ -243,7 +243,7 @@ def test_a_shard_with_a_hole_in_it_is_an_error_that_names_it(tmp_path: Path) -> 
 
 
 def test_the_command_writes_the_page_and_the_card_into_the_dataset(tmp_path: Path) -> None:
-    folder = write_made_up(tmp_path / "set", made_up_rows(5))
+    folder = write_synthetic(tmp_path / "set", synthetic_rows(5))
     done = CliRunner().invoke(main, ["report", str(folder)])
     assert done.exit_code == 0, done.output
     assert done.output.startswith(f"{folder}/report.html: ")

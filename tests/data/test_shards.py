@@ -13,8 +13,8 @@ from mesm_data import files
 from mesm_data.dataset import reader as reader_module
 from mesm_data.dataset import schema, verify, writer
 from mesm_data.errors import ShardError
-from tests.data.made_up import write_made_up
-from tests.data.rows import made_up_row
+from tests.data.rows import synthetic_row
+from tests.data.synthetic_rows import write_synthetic
 
 EMOTIONS = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
 
@@ -24,7 +24,7 @@ def write_dataset(folder: Path, rows: int = 20) -> Path:
     (folder / "shards").mkdir(parents=True)
     listed, hashes, light = [], [], []
     for split, numbers in (("train", range(rows - 4)), ("test", range(rows - 4, rows))):
-        table = schema.to_table([made_up_row(n, split) for n in numbers])
+        table = schema.to_table([synthetic_row(n, split) for n in numbers])
         name = f"shards/{split}-00000-of-00001.parquet"
         writer.write_table(folder / name, table, {"corpus": "iemocap"})
         listed.append({"name": name, "split": split, "rows": table.num_rows})
@@ -55,7 +55,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_a_row_comes_back_as_it_was_written(dataset: Path) -> None:
-    (row,) = [made_up_row(5)]
+    (row,) = [synthetic_row(5)]
     table = next(reader_module.open_dataset(dataset).tables("train"))
     assert table.num_rows == schema.ROW_GROUP
     np.testing.assert_array_equal(schema.faces_of(table, 5), row.clip.faces)
@@ -70,24 +70,24 @@ def test_a_row_comes_back_as_it_was_written(dataset: Path) -> None:
 
 
 def test_an_utterance_without_faces_or_sound_can_be_stored(tmp_path: Path) -> None:
-    table = schema.to_table([made_up_row(0, faces=0, chunks=0), made_up_row(1)])
+    table = schema.to_table([synthetic_row(0, faces=0, chunks=0), synthetic_row(1)])
     writer.write_table(tmp_path / "a.parquet", table, {})
     read = pq.read_table(tmp_path / "a.parquet")
     assert schema.faces_of(read, 0).shape == (0, 48, 48, 3)
     assert schema.mels_of(read, 0).shape == (0, 128, 32)
-    np.testing.assert_array_equal(schema.faces_of(read, 1), made_up_row(1).clip.faces)
+    np.testing.assert_array_equal(schema.faces_of(read, 1), synthetic_row(1).clip.faces)
 
 
 def test_the_same_rows_give_the_same_bytes_and_row_groups_of_eight(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        writer.write_table(tmp_path / name, schema.to_table([made_up_row(n) for n in range(20)]), {"x": 1})
+        writer.write_table(tmp_path / name, schema.to_table([synthetic_row(n) for n in range(20)]), {"x": 1})
     assert files.sha256_of(tmp_path / "a") == files.sha256_of(tmp_path / "b")
     metadata = pq.ParquetFile(tmp_path / "a").metadata
     assert [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)] == [8, 8, 4]
 
 
 def test_the_content_hash_sees_every_value_but_not_the_sharding(dataset: Path, tmp_path: Path) -> None:
-    rows = [made_up_row(n) for n in range(6)]
+    rows = [synthetic_row(n) for n in range(6)]
     whole = schema.content_hashes(schema.to_table(rows))
     apart = schema.content_hashes(schema.to_table(rows[3:])) + schema.content_hashes(schema.to_table(rows[:3]))
     assert schema.overall_hash(whole) == schema.overall_hash(apart)
@@ -142,7 +142,7 @@ def test_an_index_that_lies_about_its_counts_is_found(dataset: Path) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("emotions", EMOTIONS[::-1]), ("recipe_digest", "0" * 64)])
 def test_an_index_that_says_another_thing_than_its_shards_is_found(tmp_path: Path, name: str, value: object) -> None:
-    folder = write_made_up(tmp_path / "set", [made_up_row(n) for n in range(3)])
+    folder = write_synthetic(tmp_path / "set", [synthetic_row(n) for n in range(3)])
     index = json.loads((folder / "index.json").read_text())
     index[name] = value
     (folder / "index.json").write_text(json.dumps(index))

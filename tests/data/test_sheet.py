@@ -13,12 +13,12 @@ from mesm_data.cli import main
 from mesm_data.dataset.reader import open_dataset
 from mesm_data.errors import ShardError
 from mesm_data.report.sheet import Example, examples, face_slots, mel_picture, pieces, utterance_sheet
-from tests.data.made_up import made_up_rows, write_made_up
+from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_made_up(tmp_path_factory.mktemp("made") / "up", made_up_rows())
+    return write_synthetic(tmp_path_factory.mktemp("made") / "up", synthetic_rows())
 
 
 def example(seconds: float = 3.0, step: float = 0.5, **changes: object) -> Example:
@@ -54,7 +54,7 @@ def picture(jpeg: bytes) -> np.ndarray:
 
 
 def test_an_example_is_what_the_dataset_holds(dataset: Path) -> None:
-    row = made_up_rows()[5]
+    row = synthetic_rows()[5]
     (found,) = examples(open_dataset(dataset), [row.utterance.id, "no such utterance"])
     assert (found.id, found.split, found.text, found.votes) == (
         row.utterance.id,
@@ -69,9 +69,9 @@ def test_an_example_is_what_the_dataset_holds(dataset: Path) -> None:
 
 
 def test_the_padding_of_the_last_chunk_is_not_shown(dataset: Path) -> None:
-    rows = made_up_rows()
+    rows = synthetic_rows()
     short = replace(rows[0].utterance, end=rows[0].utterance.start + 0.5)
-    folder = write_made_up(dataset.parent / "short", [rows[0]._replace(utterance=short)])
+    folder = write_synthetic(dataset.parent / "short", [rows[0]._replace(utterance=short)])
     (found,) = examples(open_dataset(folder), [short.id])
     assert found.mel.shape == (128, 40)
 
@@ -133,11 +133,11 @@ def test_a_sheet_is_a_picture_that_is_the_same_every_time(dataset: Path, tmp_pat
 
 
 def test_a_long_utterance_has_a_line_for_every_eight_seconds(tmp_path: Path) -> None:
-    row = made_up_rows()[0]
+    row = synthetic_rows()[0]
     heights = []
     for seconds in (7.0, 9.0, 17.0):
         utterance = replace(row.utterance, start=0.0, end=seconds)
-        folder = write_made_up(tmp_path / str(seconds), [row._replace(utterance=utterance)])
+        folder = write_synthetic(tmp_path / str(seconds), [row._replace(utterance=utterance)])
         utterance_sheet(folder, utterance.id, tmp_path / "sheet.png")
         heights.append(Image.open(tmp_path / "sheet.png").height)
     assert heights[1] - heights[0] > 300
@@ -156,17 +156,17 @@ def test_an_unknown_id_is_told_with_those_it_may_have_meant(dataset: Path, tmp_p
 
 
 def test_a_text_with_dollars_and_other_scripts_is_drawn_as_it_is(tmp_path: Path) -> None:
-    row = made_up_rows()[0]
+    row = synthetic_rows()[0]
     utterance = replace(row.utterance, text="It is $5 and $x^2$, привет, naïve — " + "on and on " * 40)
-    folder = write_made_up(tmp_path / "set", [row._replace(utterance=utterance)])
+    folder = write_synthetic(tmp_path / "set", [row._replace(utterance=utterance)])
     utterance_sheet(folder, utterance.id, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("name", ["-iRBcNs9oI8_0", "--qXJuDtHPw_5", "_q7DM8WkzAQ_1"])
 def test_the_command_shows_ids_that_look_like_options(tmp_path: Path, name: str) -> None:
-    row = made_up_rows()[0]
-    folder = write_made_up(tmp_path / "set", [row._replace(utterance=replace(row.utterance, id=name))])
+    row = synthetic_rows()[0]
+    folder = write_synthetic(tmp_path / "set", [row._replace(utterance=replace(row.utterance, id=name))])
     out = tmp_path / "new" / "sheet.png"
     done = CliRunner().invoke(main, ["show", str(folder), name, "--out", str(out)])
     assert done.exit_code == 0, done.output

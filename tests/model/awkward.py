@@ -53,9 +53,9 @@ def with_unused_rows(sites: Sites, room: int | None = None) -> Sites:
     if room is None:
         room = int(counts.max()) + 3 if len(counts) else 0
     index = (torch.arange(sites.frames) * places)[:, None].repeat(1, room)
-    live = torch.arange(room) < counts[:, None]
-    index[live] = sites.index
-    return Sites(index.flatten(), sites.frames, sites.height, sites.width, live.flatten())
+    valid = torch.arange(room) < counts[:, None]
+    index[valid] = sites.index
+    return Sites(index.flatten(), sites.frames, sites.height, sites.width, valid.flatten())
 
 
 def with_as_many_rows_as_places(sites: Sites) -> Sites:
@@ -81,5 +81,5 @@ FORMS = {
 def spread_rows(features: Tensor, loose: Sites) -> Tensor:
     """The rows of features, [n, C], in a buffer that has unused rows, which are 0."""
     rows = features.new_zeros(len(loose.index), features.shape[1])
-    rows[loose.live] = features
+    rows[loose.valid] = features
     return rows

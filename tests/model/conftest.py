@@ -57,12 +57,12 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     word_vectors.write_table(
         folder / "glove.txt", word_vectors.hashed({*told, *planted.FILLERS, *synthetic_dataset.EMOTIONS}, size=32)
     )
-    words = extract.Wanted("glove", folder / "glove.txt")
+    words = extract.FeatureSpec("glove", folder / "glove.txt")
     return with_features(open_dataset(folder / "data"), folder / "features", t=words)
 
 
-def with_features(dataset: Dataset, out: Path, **wanted: extract.Wanted) -> Dataset:
+def with_features(dataset: Dataset, out: Path, **wanted: extract.FeatureSpec) -> Dataset:
     """With sets that need no file, but for those that are named."""
-    usual = {modality: extract.Wanted(name) for modality, name in extract.DEFAULTS.items()}
+    usual = {modality: extract.FeatureSpec(name) for modality, name in extract.DEFAULTS.items()}
     extract.make_features(dataset, out, usual | wanted, quiet=True)
     return store.attach(dataset, out)

@@ -7,17 +7,17 @@ import numpy as np
 
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.utterance import Source
-from tests.data.made_up import made_up_rows, write_made_up
+from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 
 
 def write_filmed(folder: Path) -> Dataset:
     """Twenty utterances of 1.5 s, one every quarter of a second of what `test_encode.write_recording` writes."""
     rows = []
-    for n, row in enumerate(made_up_rows(20)):
+    for n, row in enumerate(synthetic_rows(20)):
         start = 0.25 * n
         source = Source("film.avi", "sound.wav", (0.0, 0.0, 0.5, 1.0), 0)
         utterance = replace(row.utterance, source=source, start=start, end=start + 1.5)
         times = (start + 0.5 * np.arange(3)).astype(np.float32)
         clip = replace(row.clip, face_times=times, mels=np.concatenate([row.clip.mels, row.clip.mels]))
         rows.append(row._replace(utterance=utterance, clip=clip))
-    return open_dataset(write_made_up(folder, rows))
+    return open_dataset(write_synthetic(folder, rows))

@@ -8,7 +8,7 @@ from mesm_model import models
 from mesm_model.batch import FACE, MEL, Batch, Example, collate
 
 EMOTIONS = 3
-NARROW = {"emotions": EMOTIONS, "width": 4, "hidden": 16, "d": 8, "layers": 2, "heads": 2, "feed_forward": 16}
+NARROW = {"emotions": EMOTIONS, "width": 4, "hidden": 16, "embed_dim": 8, "layers": 2, "heads": 2, "feed_forward": 16}
 
 
 def example(seed: int, faces: int = 2, mels: int = 2, tokens: int = 5) -> Example:

@@ -15,14 +15,23 @@ import torch
 from mesm_data.dataset.reader import open_dataset
 from mesm_model.models import mesm
 from mesm_model.runs import checkpoint
-from mesm_model.runs.distributed import join
-from mesm_model.runs.settings import Machine, Settings
+from mesm_model.runs.distributed import init_distributed
+from mesm_model.runs.settings import RuntimeOptions, Settings
 from mesm_model.training.train import train
 
 CONFIG = mesm.Config(
-    emotions=4, text_encoder="tiny", top_p=0.5, width=4, hidden=16, d=8, layers=1, heads=2, feed_forward=16, dropout=0.2
+    emotions=4,
+    text_encoder="tiny",
+    top_p=0.5,
+    width=4,
+    hidden=16,
+    embed_dim=8,
+    layers=1,
+    heads=2,
+    feed_forward=16,
+    dropout=0.2,
 )
-SETTINGS = Settings(epochs=4, batch=7, accumulate=2, lr=0.003, text_lr=0.5, clip=1.0)
+SETTINGS = Settings(epochs=4, batch=7, grad_accumulation=2, lr=0.003, text_lr_scale=0.5, clip=1.0)
 STEPS = 4 * 4  # of 48 utterances in 7 batches: in the last step of an epoch the second process has nothing to do
 PATIENCE = 120.0  # seconds
 _save = checkpoint.save
@@ -51,8 +60,8 @@ def work(dataset: Path, out: Path, rank: int, world: int, port: int, settings: S
     checkpoint.save = _save_slowly
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with join("cpu") as ranks:
-        train(open_dataset(dataset), "mesm", CONFIG, settings, out, ranks, Machine(save_every=0.02, quiet=True))
+    with init_distributed("cpu") as ranks:
+        train(open_dataset(dataset), "mesm", CONFIG, settings, out, ranks, RuntimeOptions(save_every=0.02, quiet=True))
 
 
 def _save_slowly(path: Path, what: checkpoint.Checkpoint) -> None:

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mesm_model.models.common.attention import GRADIENTS, CrossModalAttention, Trace, lessened, let_through
+from mesm_model.models.common.attention import GRADIENTS, CrossModalAttention, Trace, gather_selected, scale_gradient
 from mesm_model.models.common.nucleus import select
-from mesm_model.sparse.sites import Sites, narrow
+from mesm_model.sparse.sites import Sites, select_rows
 from tests.model.awkward import FORMS, spread_rows
 
 FRAMES, HEIGHT, WIDTH, CHANNELS, QUERY = 3, 4, 6, 5, 7
@@ -58,7 +58,7 @@ def test_attention_is_the_papers_softmax_over_the_active_sites_of_each_frame(
 def test_attention_and_its_gradients_do_not_depend_on_how_the_rows_lie(attend: CrossModalAttention, form: Any) -> None:
     packed, results = some_sites(), []
     for sites in (packed, form(packed)):
-        x = rows_of(packed) if sites.live is None else spread_rows(rows_of(packed), sites)
+        x = rows_of(packed) if sites.valid is None else spread_rows(rows_of(packed), sites)
         found = attend(x, sites, query(), OWNER)
         results.append([found, *torch.autograd.grad(found.square().sum(), list(attend.parameters()))])
     for one, other in zip(*results, strict=True):
@@ -75,12 +75,12 @@ def through(attend: CrossModalAttention, gradient: str, weigh: Tensor) -> tuple[
     sites = some_sites()
     x = rows_of(sites).requires_grad_()
     attention = attend(x, sites, query(), OWNER)
-    kept = select(sites, attention, 0.6)
-    out = let_through(x, attention, sites, kept, gradient)
+    selected = select(sites, attention, 0.6)
+    out = gather_selected(x, attention, sites, selected, gradient)
     attend.zero_grad()
     (out * weigh[: len(out)]).sum().backward()
     assert x.grad is not None
-    return out.detach(), sites, kept, x.grad
+    return out.detach(), sites, selected, x.grad
 
 
 WEIGH = torch.randn(FRAMES * HEIGHT * WIDTH, CHANNELS, generator=torch.Generator().manual_seed(4)).double()
@@ -91,8 +91,8 @@ def test_only_gate_changes_what_comes_out_and_the_others_are_the_hard_mask_bit_f
 ) -> None:
     out = {gradient: through(attend, gradient, WEIGH)[0] for gradient in GRADIENTS}
     sites = some_sites()
-    kept = through(attend, "none", WEIGH)[2]
-    assert torch.equal(out["none"], narrow(rows_of(sites), sites, kept))
+    selected = through(attend, "none", WEIGH)[2]
+    assert torch.equal(out["none"], select_rows(rows_of(sites), sites, selected))
     assert torch.equal(out["straight-through"], out["none"])
     assert not torch.allclose(out["gate"], out["none"])
 
@@ -102,18 +102,18 @@ def test_straight_through_is_bit_equal_in_low_precision_too(dtype: torch.dtype) 
     sites = Sites.all(2, 24, 24)
     x = torch.randn(len(sites.index), CHANNELS).to(dtype)
     attention = (torch.randn(2, 576) * 9).softmax(1).requires_grad_()
-    out = let_through(x, attention, sites, sites, "straight-through")
+    out = gather_selected(x, attention, sites, sites, "straight-through")
     assert out.dtype == dtype
     assert torch.equal(out, x)
 
 
 def test_gate_weighs_rows_by_attention_times_the_number_of_active_sites(attend: CrossModalAttention) -> None:
-    out, sites, kept, _ = through(attend, "gate", WEIGH)
+    out, sites, selected, _ = through(attend, "gate", WEIGH)
     attention = attend(rows_of(sites), sites, query(), OWNER)
-    rows = narrow(rows_of(sites), sites, kept)
-    for row, frame in enumerate(kept.frame.tolist()):
+    rows = select_rows(rows_of(sites), sites, selected)
+    for row, frame in enumerate(selected.frame.tolist()):
         active = int((sites.frame == frame).sum())
-        torch.testing.assert_close(out[row], rows[row] * attention.flatten()[kept.index[row]] * active)
+        torch.testing.assert_close(out[row], rows[row] * attention.flatten()[selected.index[row]] * active)
 
 
 def test_straight_through_learns_as_if_rows_had_been_weighted(attend: CrossModalAttention) -> None:
@@ -129,7 +129,7 @@ def test_straight_through_learns_as_if_rows_had_been_weighted(attend: CrossModal
 def test_lessened_is_the_same_forward_and_a_share_backward() -> None:
     x = torch.randn(3, 4, requires_grad=True)
     for share in (1.0, 0.25, 0.0):
-        out = lessened(x, share)
+        out = scale_gradient(x, share)
         (gradient,) = torch.autograd.grad(out.square().sum(), x)
         assert torch.equal(out, x)
         torch.testing.assert_close(gradient, share * 2 * x)
@@ -144,14 +144,14 @@ def test_a_trace_records_what_was_offered_kept_and_paired() -> None:
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     mask[0, 0, :3] = True  # a row of three
     mask[1, 3, 3] = mask[1, 0, 0] = True  # two far apart
-    offered = Sites.all(2, 4, 4)
+    candidates = Sites.all(2, 4, 4)
     attention = torch.full((2, 16), 1 / 16, requires_grad=True)
     trace = Trace()
-    trace.add("v", 2, attention, offered, Sites.from_mask(mask))
+    trace.add("v", 2, attention, candidates, Sites.from_mask(mask))
     (level,) = trace.levels
     assert (level.modality, level.level) == ("v", 2)
-    assert torch.equal(level.kept, mask)
-    assert level.offered.all()
+    assert torch.equal(level.selected, mask)
+    assert level.candidates.all()
     assert level.attention.shape == (2, 4, 4)
     assert not level.attention.requires_grad
     by_convolution = F.conv2d(mask[:, None].float(), torch.ones(1, 1, 3, 3), padding=1)[:, 0] * mask
@@ -178,9 +178,9 @@ class Pointer(nn.Module):
         """Logits [B] of grids `x` [B, 64, 16]."""
         sites, rows = Sites.all(len(x), 8, 8), x.flatten(0, 1)
         attention = self.attend(rows, sites, self.words(word), torch.arange(len(x)))
-        kept = select(sites, attention, top_p)
-        out = let_through(rows, attention, sites, kept, self.gradient)
-        return self.head(kept.to_dense(self.read(out).relu()).flatten(1)).squeeze(1)
+        selected = select(sites, attention, top_p)
+        out = gather_selected(rows, attention, sites, selected, self.gradient)
+        return self.head(selected.to_dense(self.read(out).relu()).flatten(1)).squeeze(1)
 
 
 def pointing_accuracy(gradient: str) -> float:

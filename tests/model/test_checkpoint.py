@@ -109,7 +109,9 @@ def test_nothing_where_a_run_should_be_says_what_was_expected(tmp_path: Path) ->
 
 def test_weights_of_other_sizes_or_a_lost_text_encoder_are_told(small: Dataset, encoder: str, tmp_path: Path) -> None:
     saved, _ = made_up(small, encoder, tmp_path / "run")
-    older = Checkpoint(**{**vars(saved), "config": {k: v for k, v in saved.config.items() if k != "positions"}})
+    older = Checkpoint(
+        **{**vars(saved), "config": {k: v for k, v in saved.config.items() if k != "positional_encoding"}}
+    )
     with pytest.raises(CheckpointError, match="a fe2e of another version of mesm, differing in positions; train again"):
         build_model(older, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "text")

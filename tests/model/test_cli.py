@@ -10,7 +10,18 @@ from click.testing import CliRunner, Result
 from mesm_data.dataset.reader import Dataset
 from mesm_model.cli import main
 
-NARROW = ["--set", "width=2", "--set", "hidden=8", "--set", "d=4", "--set", "heads=1", "--set", "feed_forward=8"]
+NARROW = [
+    "--set",
+    "width=2",
+    "--set",
+    "hidden=8",
+    "--set",
+    "embed_dim=4",
+    "--set",
+    "heads=1",
+    "--set",
+    "feed_forward=8",
+]
 SHORT = ["--epochs", "1", "--device", "cpu"]
 
 

@@ -23,8 +23,8 @@ from mesm_model.evaluation.metrics import score
 from mesm_model.experiments import compare as comparing
 from mesm_model.experiments import compare_tables as tables
 from mesm_model.experiments.compare import Comparison, compare, find_runs, holm, permutation_test
-from mesm_model.runs.distributed import Ranks, join
-from mesm_model.runs.settings import Machine, choose, with_values
+from mesm_model.runs.distributed import Distributed, init_distributed
+from mesm_model.runs.settings import RuntimeOptions, resolve_config, with_values
 from mesm_model.training.train import train
 from tests.browser import needs_chromium, open_browser
 
@@ -33,28 +33,28 @@ SMALL = ("epochs=1", "lr=0.003", "feed_forward=16")
 
 
 @pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with join("cpu") as found:
+def ranks() -> Iterator[Distributed]:
+    with init_distributed("cpu") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def runs(featured: Dataset, ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(featured: Dataset, ranks: Distributed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with two seeds, a single one of less, and a folder that is no run."""
     folder = tmp_path_factory.mktemp("runs")
-    quick = choose(featured, "lf-trans", {}, SMALL)
+    quick = resolve_config(featured, "lf-trans", {}, SMALL)
     for name, choice in (
         ("all/seed-0", quick),
         ("all/seed-1", with_values(quick, seed=1)),
         ("sound_only", with_values(quick, modalities="a")),
     ):
-        train(featured, "lf-trans", choice.config, choice.settings, folder / name, ranks, Machine(quiet=True))
+        train(featured, "lf-trans", choice.config, choice.settings, folder / name, ranks, RuntimeOptions(quiet=True))
     (folder / "notes").mkdir()
     return folder
 
 
 @pytest.fixture(scope="module")
-def found(runs: Path, ranks: Ranks) -> Comparison:
+def found(runs: Path, ranks: Distributed) -> Comparison:
     return compare([runs / "all", runs / "sound_only"], "test", ranks)
 
 
@@ -124,7 +124,7 @@ def test_rows_hold_means_over_seeds_and_what_a_model_costs(found: Comparison) ->
     assert (both.name, both.model, both.modalities, sound.name, sound.modalities) == (
         "all", "lf-trans", "tav", "sound_only", "a",
     )  # fmt: skip
-    assert both.inputs == "features hash, bbe34, face35, not the paper's"
+    assert both.inputs == "features hash, bark_mfcc, face_geometry_pca, not the paper's"
     assert both.decided.shape == (2, 20, 4)
     assert both.mean("f1") == np.mean([one.mean("f1") for one in both.scores])
     assert (both.spread("f1") is None, sound.spread("f1") is None) == (False, True)
@@ -236,7 +236,7 @@ def test_a_run_given_twice_counts_once(runs: Path) -> None:
     assert find_runs([runs / "all", runs / "all"]) == ([runs / "all"], [])
 
 
-def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Ranks, tmp_path: Path) -> None:
+def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Distributed, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs / "sound_only", tmp_path / "run"))
     (run / "scores.json").write_text('{"parts": ')
     with pytest.raises(
@@ -245,13 +245,13 @@ def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Ranks, tmp_path: 
         compare([run], "test", ranks)
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, ranks: Ranks) -> None:
+def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, ranks: Distributed) -> None:
     names = comparing._names([Path("one/runs/mesm"), Path("two/runs/mesm"), Path("two/runs/fe2e")])
     assert list(names.values()) == ["one/runs/mesm", "two/runs/mesm", "fe2e"]
 
 
 def test_runs_of_other_data_and_data_or_features_that_moved_are_told(
-    runs: Path, learnable: Dataset, ranks: Ranks, tmp_path: Path
+    runs: Path, learnable: Dataset, ranks: Distributed, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"all.seed-0 was trained on another dataset"):
         compare([runs / "all"], "test", ranks, data=learnable.folder)

@@ -22,7 +22,7 @@ from mesm_model.sparse.conv import (
     submanifold_conv,
     to_conv2d,
 )
-from mesm_model.sparse.sites import Sites, narrow
+from mesm_model.sparse.sites import Sites, select_rows
 from tests.model.awkward import FORMS, masks, random_mask, spread_rows
 
 MASKS = masks()
@@ -150,11 +150,11 @@ def test_norm_takes_its_figures_from_the_active_rows(form, training):
     for norm in (ours, theirs):
         nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
         nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(1))
-    rows = (x if sites.live is None else spread_rows(x, sites)).requires_grad_()
+    rows = (x if sites.valid is None else spread_rows(x, sites)).requires_grad_()
     x.requires_grad_()
     found, expected = ours(rows, sites), theirs(x)
     assert_close([sites.to_dense(found)], [packed.to_dense(expected)], 1e-12)
-    assert sites.live is None or not found[~sites.live].any()
+    assert sites.valid is None or not found[~sites.valid].any()
     expected_gradients = torch.autograd.grad(packed.to_dense(expected).square().sum(), (x, *theirs.parameters()))
     found_gradients = torch.autograd.grad(sites.to_dense(found).square().sum(), (rows, *ours.parameters()))
     assert_close([sites.to_dense(found_gradients[0])], [packed.to_dense(expected_gradients[0])], 1e-12)
@@ -236,12 +236,12 @@ def two_levels(features, blocks, prob, p, form):
     frames, places = prob.shape
     side = int(places**0.5)
     sites = Sites.all(frames, side, side)
-    kept = form(select(sites, prob, p, "rulebook"))
-    x = blocks[0](narrow(features, sites, kept), kept)
-    x, sites = blocks[1].forward_pooled(x, kept)
+    selected = form(select(sites, prob, p, "rulebook"))
+    x = blocks[0](select_rows(features, sites, selected), selected)
+    x, sites = blocks[1].forward_pooled(x, selected)
     prob = prob.view(frames, side, side)[:, ::2, ::2].flatten(1) * sites.mask.flatten(1)
-    kept = select(sites, prob, p, "rulebook")
-    x, sites = blocks[2].forward_pooled(narrow(x, sites, kept), kept)
+    selected = select(sites, prob, p, "rulebook")
+    x, sites = blocks[2].forward_pooled(select_rows(x, sites, selected), selected)
     return sites.to_dense(x)
 
 
@@ -276,9 +276,9 @@ def test_at_p_of_1_blocks_are_those_of_the_dense_network(backend, training):
         block.norm.load_state_dict(norm.state_dict())
     grid = draw(2, 4, 8, 8).requires_grad_()
     sites = Sites.all(2, 8, 8)
-    kept = select(sites, draw(2, 64).softmax(-1), 1.0)
-    x = blocks[0](narrow(sites.from_dense(grid), sites, kept), kept)
-    x, pooled = blocks[1].forward_pooled(x, kept)
+    selected = select(sites, draw(2, 64).softmax(-1), 1.0)
+    x = blocks[0](select_rows(sites.from_dense(grid), sites, selected), selected)
+    x, pooled = blocks[1].forward_pooled(x, selected)
     found, expected = pooled.to_dense(x), dense(grid)
     assert_close([found], [expected], 1e-12)
     assert_close(gradients(found, (grid,)), gradients(expected, (grid,)), 1e-12)

@@ -1,4 +1,4 @@
-"""bbe34 and face35: against tones whose place is known, librosa's filters and scikit-learn's components."""
+"""bark_mfcc and face_geometry_pca: against tones whose place is known, librosa's filters and scikit-learn's components."""
 
 import warnings
 
@@ -8,7 +8,15 @@ import pytest
 from sklearn.decomposition import PCA
 
 from mesm_data.clip import Recipe
-from mesm_model.features.descriptors import BARK, COMPONENTS, FaceFit, FaceMoments, bbe34, face35, mel_filters
+from mesm_model.features.descriptors import (
+    BARK,
+    COMPONENTS,
+    FaceFit,
+    FaceMoments,
+    bark_mfcc,
+    face_geometry_pca,
+    mel_filters,
+)
 
 RECIPE = Recipe()
 
@@ -51,13 +59,13 @@ def test_the_mel_filters_are_those_that_the_spectrogram_was_made_with(rate: int)
 def test_a_tone_is_loudest_in_its_bark_band(hertz: int) -> None:
     power = np.zeros(201)
     power[hertz // 40] = 1.0  # the bins are 40 Hz apart
-    energies = bbe34(log_mels(power), 0.4, 16_000, RECIPE)[0, :22]
+    energies = bark_mfcc(log_mels(power), 0.4, 16_000, RECIPE)[0, :22]
     assert energies.argmax() == np.searchsorted(BARK, hertz, side="right") - 1
 
 
 def test_bark_bands_hold_the_energy_of_a_flat_spectrum_in_proportion_to_their_width() -> None:
     _, frequencies = mel_filters(RECIPE, 16_000)
-    energies = np.exp(bbe34(log_mels(np.ones(201)), 0.4, 16_000, RECIPE)[0, 2:21])
+    energies = np.exp(bark_mfcc(log_mels(np.ones(201)), 0.4, 16_000, RECIPE)[0, 2:21])
     bins = np.histogram(frequencies, BARK)[0][2:21]
     np.testing.assert_allclose(energies, bins, rtol=0.35)  # a band of the mel scale may lie in two of Bark's
     assert abs(energies.sum() / bins.sum() - 1) < 0.05
@@ -70,19 +78,19 @@ def test_the_cepstrum_is_the_cosine_transform_of_the_log_of_four_mels_together()
     chunk = log_mels(power)
     bands = (np.exp(chunk[0, :, 0].astype(float)) - 1e-6).clip(min=0).reshape(32, 4).sum(1)
     by_scipy = dct(np.log(bands + 1e-6), norm="ortho")[1:13]
-    np.testing.assert_allclose(bbe34(chunk, 0.4, 16_000, RECIPE)[0, 22:], by_scipy, atol=1e-4)
+    np.testing.assert_allclose(bark_mfcc(chunk, 0.4, 16_000, RECIPE)[0, 22:], by_scipy, atol=1e-4)
 
 
 def test_twenty_steps_a_second_and_nothing_of_the_padding() -> None:
     mels = np.concatenate([log_mels(np.ones(201))] * 3)
-    assert bbe34(mels, 1.0, 16_000, RECIPE).shape == (21, 34)  # 81 columns of 12.5 ms, four a step
-    assert bbe34(mels, 9.0, 16_000, RECIPE).shape == (24, 34)  # not more than there are
-    assert bbe34(mels[:0], 1.0, 16_000, RECIPE).shape == (0, 34)
+    assert bark_mfcc(mels, 1.0, 16_000, RECIPE).shape == (21, 34)  # 81 columns of 12.5 ms, four a step
+    assert bark_mfcc(mels, 9.0, 16_000, RECIPE).shape == (24, 34)  # not more than there are
+    assert bark_mfcc(mels[:0], 1.0, 16_000, RECIPE).shape == (0, 34)
 
 
 def test_silence_is_finite() -> None:
     silent = np.full((1, 128, 32), np.log(1e-6), np.float16)
-    assert np.isfinite(bbe34(silent, 0.4, 16_000, RECIPE)).all()
+    assert np.isfinite(bark_mfcc(silent, 0.4, 16_000, RECIPE)).all()
 
 
 # ---- faces
@@ -104,7 +112,9 @@ def test_a_brighter_picture_with_more_contrast_is_the_same_face() -> None:
     fit = fitted(faces)
     none = np.zeros((12, 4), np.float32), np.zeros(12), np.zeros((12, 5, 2)), np.zeros(12, bool)
     lit = (faces // 2 + 90).astype(np.uint8)
-    np.testing.assert_allclose(face35(faces, *none, fit)[:, 15:], face35(lit, *none, fit)[:, 15:], atol=0.8)
+    np.testing.assert_allclose(
+        face_geometry_pca(faces, *none, fit)[:, 15:], face_geometry_pca(lit, *none, fit)[:, 15:], atol=0.8
+    )
 
 
 def test_where_a_face_is_and_how_large_follow_from_its_box() -> None:
@@ -114,7 +124,7 @@ def test_where_a_face_is_and_how_large_follow_from_its_box() -> None:
         [[-0.2, -0.1], [0.2, -0.1], [0, 0.1], [-0.1, 0.3], [0.1, 0.3]]
     )
     fit = fitted(drawn_faces(12))
-    rows = face35(drawn_faces(3), boxes, np.array([0.9, 0.8, 0.7]), landmarks, np.ones(3, bool), fit)
+    rows = face_geometry_pca(drawn_faces(3), boxes, np.array([0.9, 0.8, 0.7]), landmarks, np.ones(3, bool), fit)
     assert rows.shape == (3, 35)
     np.testing.assert_allclose(rows[:, :10], rows[[0, 0, 0], :10], atol=1e-5)  # the same face in three places
     np.testing.assert_allclose(rows[0, :4], [-0.2, -0.1, 0.2, -0.1], atol=1e-5)
@@ -127,8 +137,8 @@ def test_what_was_not_found_is_zero_and_does_not_shift_the_others() -> None:
     boxes = np.array([[10, 10, 50, 60], [0, 0, 0, 0]], np.float32)
     shape = boxes, np.array([0.9, 0.0]), np.ones((2, 5, 2)) * 30, np.array([True, False])
     faces, fit = drawn_faces(2), fitted(drawn_faces(12))
-    rows = face35(faces, *shape, fit)
-    alone = face35(faces[:1], *(x[:1] for x in shape), fit)
+    rows = face_geometry_pca(faces, *shape, fit)
+    alone = face_geometry_pca(faces[:1], *(x[:1] for x in shape), fit)
     assert not rows[1, :15].any()
     assert rows[1, 15:].any()
     np.testing.assert_allclose(rows[0], alone[0], atol=1e-5)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from mesm_data.dataset.reader import Dataset
-from mesm_data.synth.planted import planted_ceiling
+from mesm_data.synth.planted import planted_bayes_optimal
 from mesm_model import models
 from mesm_model.models.common import two_phase as two_phase_module
 from tests.model import two_phase
@@ -61,4 +61,4 @@ def test_given_vectors_of_emotions_are_taken_over_and_stay_as_they_are() -> None
 
 def test_it_learns_what_is_planted_to_within_seven_points_of_the_ceiling(learnable: Dataset, tmp_path: Path) -> None:
     auc = two_phase.learned(learnable, tmp_path / "run", "emoembs", "epochs=2", "lr=0.003", "batch=16", "layers=1")
-    assert auc > planted_ceiling([0.75, 0.6], 0.9).auc - 0.07
+    assert auc > planted_bayes_optimal([0.75, 0.6], 0.9).auc - 0.07

@@ -22,9 +22,9 @@ from mesm_model.loader import open_part
 from mesm_model.models import fe2e
 from mesm_model.models.common.attention import TracedLevel
 from mesm_model.runs.checkpoint import CheckpointError, build_model, load, save
-from mesm_model.runs.distributed import Ranks, join
+from mesm_model.runs.distributed import Distributed, init_distributed
 from mesm_model.runs.folder import seeds_of
-from mesm_model.runs.settings import Machine, Settings
+from mesm_model.runs.settings import RuntimeOptions, Settings
 from mesm_model.training.train import train
 from tests.model.narrow import NARROW
 
@@ -34,24 +34,24 @@ def run(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a trained run."""
     out = tmp_path_factory.mktemp("runs") / "fe2e"
     config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
-    with join("cpu") as ranks:
-        train(small, "fe2e", config, Settings(epochs=1, batch=16, lr=1e-3), out, ranks, Machine(quiet=True))
+    with init_distributed("cpu") as ranks:
+        train(small, "fe2e", config, Settings(epochs=1, batch=16, lr=1e-3), out, ranks, RuntimeOptions(quiet=True))
     return out
 
 
 @pytest.fixture
-def alone() -> Ranks:
-    return Ranks(1, 0, torch.device("cpu"))
+def exclusive() -> Distributed:
+    return Distributed(1, 0, torch.device("cpu"))
 
 
-def test_evaluating_again_gives_what_training_said(run: Path, small: Dataset, alone: Ranks) -> None:
+def test_evaluating_again_gives_what_training_said(run: Path, small: Dataset, alone: Distributed) -> None:
     said = json.loads((run / "scores.json").read_text())["parts"]
     for part in ("valid", "test"):
         assert to_json(evaluate(run, small, part, alone)[0]) == said[part]
 
 
 def test_thresholds_stay_frozen_where_others_would_score_better(
-    run: Path, small: Dataset, alone: Ranks, tmp_path: Path
+    run: Path, small: Dataset, alone: Distributed, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     bad = replace(load(run), thresholds=[0.95, 0.95, 0.95, 0.95])
@@ -62,7 +62,7 @@ def test_thresholds_stay_frozen_where_others_would_score_better(
     assert report.thresholds == (0.95, 0.95, 0.95, 0.95)
 
 
-def test_other_emotions_are_refused(run: Path, other_emotions: Dataset, alone: Ranks) -> None:
+def test_other_emotions_are_refused(run: Path, other_emotions: Dataset, alone: Distributed) -> None:
     with pytest.raises(
         CheckpointError, match=r"was trained for the emotions anger, happiness, sadness, surprise; .* has joy, grief$"
     ):
@@ -70,7 +70,7 @@ def test_other_emotions_are_refused(run: Path, other_emotions: Dataset, alone: R
 
 
 def test_a_report_tells_scores_beside_trivial_rows_intervals_and_the_encoder(
-    run: Path, small: Dataset, alone: Ranks
+    run: Path, small: Dataset, alone: Distributed
 ) -> None:
     report, _, _ = evaluate(run, small, "test", alone)
     told = to_text(report)
@@ -88,7 +88,7 @@ def test_a_report_tells_scores_beside_trivial_rows_intervals_and_the_encoder(
     assert "paper:" not in told
 
 
-def test_a_report_survives_json(run: Path, small: Dataset, alone: Ranks) -> None:
+def test_a_report_survives_json(run: Path, small: Dataset, alone: Distributed) -> None:
     report, _, _ = evaluate(run, small, "test", alone)
     absent = np.array([np.nan, 0.5, 0.5, 0.5])
     holed = replace(report, scores=replace(report.scores, f1=absent))
@@ -98,7 +98,7 @@ def test_a_report_survives_json(run: Path, small: Dataset, alone: Ranks) -> None
 
 
 def test_predictions_are_written_with_decision_and_label(
-    run: Path, small: Dataset, alone: Ranks, tmp_path: Path
+    run: Path, small: Dataset, alone: Distributed, tmp_path: Path
 ) -> None:
     report, part, probability = evaluate(run, small, "test", alone)
     write_predictions(tmp_path / "test.csv", report, part, probability)
@@ -139,7 +139,7 @@ def test_the_papers_figures_are_those_of_its_tables(table: str, corpus: str, kin
         ]
 
 
-def test_seeds_are_told_by_mean_and_spread(run: Path, small: Dataset, alone: Ranks) -> None:
+def test_seeds_are_told_by_mean_and_spread(run: Path, small: Dataset, alone: Distributed) -> None:
     report, _, _ = evaluate(run, small, "test", alone)
     other = replace(report, scores=replace(report.scores, acc=report.scores.acc + 0.02))
     mean, deviation = spread({"seed-0": report, "seed-1": other})["acc"]
@@ -172,20 +172,20 @@ class Knowing(torch.nn.Module):
         self.places, self.right = places, right
 
     def forward(self, batch: Any, trace: Any) -> None:
-        kept = torch.zeros(int(batch.face_counts.sum()), 24, 24, dtype=torch.bool)
+        selected = torch.zeros(int(batch.face_counts.sum()), 24, 24, dtype=torch.bool)
         frame = 0
         for name, count in zip(batch.ids, batch.face_counts.tolist(), strict=True):
             left, top, right, bottom = (side // 2 for side in self.places[name]["v"])
             place = torch.zeros(24, 24, dtype=torch.bool)
             place[top:bottom, left:right] = True
-            kept[frame : frame + count] = place if self.right else ~place
+            selected[frame : frame + count] = place if self.right else ~place
             frame += count
-        pairs = torch.zeros(len(kept), dtype=torch.int64)
-        trace.levels.append(TracedLevel("v", 1, kept.float(), torch.ones_like(kept), kept, pairs))
+        pairs = torch.zeros(len(selected), dtype=torch.int64)
+        trace.levels.append(TracedLevel("v", 1, selected.float(), torch.ones_like(selected), selected, pairs))
 
 
 def test_the_overlap_of_nucleus_and_true_place_is_all_or_nothing_when_it_should_be(
-    tmp_path: Path, alone: Ranks
+    tmp_path: Path, alone: Distributed
 ) -> None:
     pointer.write_pointer(tmp_path / "pointer", {"train": 2, "test": 12})
     dataset = open_dataset(tmp_path / "pointer")
@@ -197,7 +197,7 @@ def test_the_overlap_of_nucleus_and_true_place_is_all_or_nothing_when_it_should_
     assert (wrong.inside, wrong.covered) == (0.0, 0.0)
 
 
-def test_probabilities_do_not_depend_on_who_computes_which_batch(run: Path, small: Dataset, alone: Ranks) -> None:
+def test_probabilities_do_not_depend_on_who_computes_which_batch(run: Path, small: Dataset, alone: Distributed) -> None:
     part = open_part(small, "train", run / "text")
     _, _, expected = evaluate(run, small, "train", alone)
 
@@ -213,6 +213,6 @@ def test_probabilities_do_not_depend_on_who_computes_which_batch(run: Path, smal
 
     model, found = build_model(load(run), run), [[], []]
     with pytest.raises(IndexError):
-        probabilities(model, part, Half(1, found), budget=300.0)  # type: ignore[arg-type]
-    both = probabilities(model, part, Half(0, found), budget=300.0)  # type: ignore[arg-type]
+        probabilities(model, part, Half(1, found), batch_memory_mb=300.0)  # type: ignore[arg-type]
+    both = probabilities(model, part, Half(0, found), batch_memory_mb=300.0)  # type: ignore[arg-type]
     assert np.allclose(both, expected, atol=1e-6)

@@ -10,14 +10,21 @@ from click.testing import CliRunner
 
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
-from mesm_data.files import alone
+from mesm_data.files import exclusive
 from mesm_data.synth import planted
 from mesm_model.cli import main
 from mesm_model.features import extract, store
-from mesm_model.features.extract import NEEDED, Wanted, make_features, makers, read_utterances, read_wanted
+from mesm_model.features.extract import (
+    NEEDED,
+    FeatureSpec,
+    extractors,
+    make_features,
+    read_feature_spec,
+    read_utterances,
+)
 from mesm_model.features.word_vectors import hashed, write_table
 
-USUAL = {modality: Wanted(name) for modality, name in extract.DEFAULTS.items()}
+USUAL = {modality: FeatureSpec(name) for modality, name in extract.DEFAULTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +41,12 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> None:
-    made = makers(featured)
+    made = extractors(featured)
     for part in featured.splits:
         stored = store.open_part(featured, part)
-        for n, (utterance, clip) in enumerate(read_utterances(featured, NEEDED["bbe34"] + NEEDED["face35"], part)):
+        for n, (utterance, clip) in enumerate(
+            read_utterances(featured, NEEDED["bark_mfcc"] + NEEDED["face_geometry_pca"], part)
+        ):
             for modality, ragged in stored.items():
                 assert ragged.of(n).tolist() == made[modality].rows(utterance, clip).tolist(), utterance.id  # type: ignore[union-attr]
         assert all(len(ragged.counts) == n + 1 for ragged in stored.values())
@@ -46,7 +55,12 @@ def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> 
 def test_after_an_interruption_at_any_shard_the_result_is_the_same(few: Dataset, tmp_path: Path) -> None:
     make_features(few, tmp_path / "whole", USUAL, quiet=True)
     whole = content(tmp_path / "whole")
-    for name in ("plan.json", "features.json", "text-hash/valid-00000-of-00001.parquet", "vision-face35/faces.npz"):
+    for name in (
+        "plan.json",
+        "features.json",
+        "text-hash/valid-00000-of-00001.parquet",
+        "vision-face_geometry_pca/faces.npz",
+    ):
         shutil.copytree(tmp_path / "whole", tmp_path / "again")
         (tmp_path / "again" / "features.json").unlink()
         (tmp_path / "again" / name).unlink(missing_ok=True)
@@ -63,7 +77,7 @@ def test_after_an_interruption_at_any_shard_the_result_is_the_same(few: Dataset,
 def test_statistics_and_fits_come_from_the_training_part_alone(few: Dataset, tmp_path: Path) -> None:
     """The same training part with another test part has the same of them."""
     planted.write_planted(tmp_path / "other", {"train": 12, "valid": 1, "test": 9})
-    wanted = USUAL | {"t": Wanted("svd")}
+    wanted = USUAL | {"t": FeatureSpec("svd")}
     made = {
         name: make_features(dataset, tmp_path / name, wanted, quiet=True)
         for name, dataset in (("few", few), ("more", open_dataset(tmp_path / "other")))
@@ -71,7 +85,7 @@ def test_statistics_and_fits_come_from_the_training_part_alone(few: Dataset, tmp
     for modality in "tav":
         for figure in ("mean", "deviation"):
             assert made["few"]["sets"][modality][figure] == made["more"]["sets"][modality][figure]
-    for name in ("text-svd/words.txt", "vision-face35/faces.npz"):
+    for name in ("text-svd/words.txt", "vision-face_geometry_pca/faces.npz"):
         assert (tmp_path / "few" / name).read_bytes() == (tmp_path / "more" / name).read_bytes()
     training = store.open_part(store.attach(few, tmp_path / "few"), "train")
     for modality, ragged in training.items():
@@ -119,7 +133,7 @@ def test_an_imported_set_says_how_many_utterances_it_lacks_and_how_many_numbers_
 @pytest.mark.parametrize(
     ("modality", "text", "message"),
     [
-        ("a", "mfcc", "audio 'mfcc': expected one of bbe34, disvoice, opensmile, pickle"),
+        ("a", "mfcc", "audio 'mfcc': expected one of bark_mfcc, disvoice, opensmile, pickle"),
         ("v", "openface", "vision 'openface': expected openface:PATH"),
         ("t", "hash:words.txt", "text 'hash:words.txt': hash is computed, from no file"),
         ("v", "openface:/no/such", "vision 'openface:/no/such': /no/such not found"),
@@ -127,7 +141,7 @@ def test_an_imported_set_says_how_many_utterances_it_lacks_and_how_many_numbers_
 )
 def test_what_there_is_not_is_told(modality: str, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_wanted(modality, text)
+        read_feature_spec(modality, text)
 
 
 def test_a_folder_of_other_features_or_of_something_else_is_refused(
@@ -136,7 +150,7 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
     folder = Path(featured.index["features"]["folder"])
     message = r"plan.json: the folder has text hash, now asked for text svd; give another --out, or delete"
     with pytest.raises(DataError, match=message):
-        make_features(featured, folder, USUAL | {"t": Wanted("svd")}, quiet=True)
+        make_features(featured, folder, USUAL | {"t": FeatureSpec("svd")}, quiet=True)
     with pytest.raises(DataError, match=r"plan.json: features of another dataset"):
         make_features(few, folder, USUAL, quiet=True)
     message = "not empty and no features of this program; give another --out"
@@ -151,7 +165,7 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
 
 
 def test_two_processes_do_not_make_features_in_one_folder(few: Dataset, tmp_path: Path) -> None:
-    with alone(tmp_path, "makes features"), pytest.raises(DataError, match="another process makes features"):
+    with exclusive(tmp_path, "makes features"), pytest.raises(DataError, match="another process makes features"):
         make_features(few, tmp_path, USUAL, quiet=True)
 
 
@@ -160,11 +174,13 @@ def test_an_imported_set_of_other_utterances_is_told_and_another_can_be_taken(fe
         (tmp_path / f"{name}.csv").write_text(f"name;loud\n{name};1\n")
     message = "stranger.csv: has rows of none of the utterances; expected some named such as planted-train-00000"
     with pytest.raises(DataError, match=message):
-        make_features(few, tmp_path / "f", USUAL | {"a": Wanted("opensmile", tmp_path / "stranger.csv")}, quiet=True)
-    right = USUAL | {"a": Wanted("opensmile", tmp_path / "planted-train-00000.csv")}
+        make_features(
+            few, tmp_path / "f", USUAL | {"a": FeatureSpec("opensmile", tmp_path / "stranger.csv")}, quiet=True
+        )
+    right = USUAL | {"a": FeatureSpec("opensmile", tmp_path / "planted-train-00000.csv")}
     about = make_features(few, tmp_path / "f", right, quiet=True)
     assert about["sets"]["a"]["missing"] == 19
-    with pytest.raises(DataError, match=r"the folder has audio opensmile:.*, now asked for audio bbe34"):
+    with pytest.raises(DataError, match=r"the folder has audio opensmile:.*, now asked for audio bark_mfcc"):
         make_features(few, tmp_path / "f", USUAL, quiet=True)
 
 
@@ -179,5 +195,5 @@ def test_words_are_taken_from_one_place(few: Dataset, tmp_path: Path) -> None:
 def test_a_glove_file_without_any_of_the_words_is_told(few: Dataset, tmp_path: Path) -> None:
     (tmp_path / "glove.txt").write_text("zebra 0.1 0.2\nlion 0.3 0.4\n")
     with pytest.raises(DataError, match=r"glove.txt has a vector for none of its words; take another --text"):
-        make_features(few, tmp_path / "f", USUAL | {"t": Wanted("glove", tmp_path / "glove.txt")}, quiet=True)
+        make_features(few, tmp_path / "f", USUAL | {"t": FeatureSpec("glove", tmp_path / "glove.txt")}, quiet=True)
     assert make_features(few, tmp_path / "f", USUAL, quiet=True)["sets"]["t"]["name"] == "hash"  # nothing was made yet

@@ -104,7 +104,7 @@ def test_models_are_found_by_their_file_names() -> None:
 
 def test_settings_are_read_by_the_type_of_their_field() -> None:
     config = models.load("fe2e").Config()
-    changed = models.apply_settings(config, ["width=8", "dropout=0.5", "positions=False", "modalities=ta"])
+    changed = models.apply_settings(config, ["width=8", "dropout=0.5", "positional_encoding=False", "modalities=ta"])
     assert (changed.width, changed.dropout, changed.positions, changed.modalities) == (8, 0.5, False, "ta")
     assert models.apply_settings(config, []) == config
 

@@ -1,4 +1,4 @@
-"""Features beside a dataset: attached only where they belong, read as they were written, and which model reads them."""
+"""Features beside a dataset: features_info only where they belong, read as they were written, and which model reads them."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ from mesm_model.loader import PAIR_MB, ROW_MB, open_part, read
 from mesm_model.models import emoembs, fe2e, lf_lstm
 from mesm_model.runs import folder
 from mesm_model.runs.checkpoint import about
-from mesm_model.runs.settings import choose
+from mesm_model.runs.settings import resolve_config
 
 
 @pytest.fixture
@@ -51,40 +51,40 @@ def test_the_cost_of_an_utterance_counts_its_rows(featured: Dataset) -> None:
 
 
 def test_a_model_gets_what_it_takes(small: Dataset, featured: Dataset) -> None:
-    assert store.suited(featured, "lf-lstm", lf_lstm.Config) is featured
-    assert store.attached(store.suited(featured, "fe2e", fe2e.Config)) is None
+    assert store.as_model_input(featured, "lf-lstm", lf_lstm.Config) is featured
+    assert store.features_info(store.as_model_input(featured, "fe2e", fe2e.Config)) is None
     with pytest.raises(
         DataError, match=r"lf-lstm takes fixed features; make them with `mesm features .*then give --feat"
     ):
-        choose(small, "lf-lstm")
+        resolve_config(small, "lf-lstm")
 
 
 def test_the_sizes_of_the_features_become_settings_of_the_model(featured: Dataset, learnable: Dataset) -> None:
-    config = choose(featured, "lf-lstm").config
+    config = resolve_config(featured, "lf-lstm").config
     assert (config.text_size, config.audio_size, config.vision_size, config.emotions) == (300, 34, 35, 4)
-    assert choose(featured, "emoembs").config.learned_emotions
-    assert choose(learnable, "emoembs").config == emoembs.Config(
+    assert resolve_config(featured, "emoembs").config.learned_emotions
+    assert resolve_config(learnable, "emoembs").config == emoembs.Config(
         emotions=4, text_size=32, audio_size=34, vision_size=35, layers=1, dropout=0.0, learned_emotions=False
     )
 
 
 def test_sizes_that_follow_from_the_features_cannot_be_set(featured: Dataset) -> None:
     with pytest.raises(DataError, match="setting 'text_size': neither lf-lstm nor its training has it"):
-        choose(featured, "lf-lstm", {}, ("text_size=12",))
+        resolve_config(featured, "lf-lstm", {}, ("text_size=12",))
 
 
 def test_a_run_remembers_the_names_and_the_digest_of_its_features(small: Dataset, featured: Dataset) -> None:
     digest = featured.index["features"]["digest"]
-    assert about(featured)["features"] == {"digest": digest, "names": "hash, bbe34, face35"}
+    assert about(featured)["features"] == {"digest": digest, "names": "hash, bark_mfcc, face_geometry_pca"}
     assert about(small)["features"] is None
 
 
 def test_sets_that_stand_in_for_the_papers_are_named(featured: Dataset, learnable: Dataset) -> None:
     told = [store.described(dataset.index["features"], m) for dataset in (featured, learnable) for m in ("tav", "t")]
     assert told == [
-        "features hash, bbe34, face35, not the paper's",
+        "features hash, bark_mfcc, face_geometry_pca, not the paper's",
         "features hash, not the paper's",
-        "features glove, bbe34, face35; not the paper's: bbe34, face35",
+        "features glove, bark_mfcc, face_geometry_pca; not the paper's: bark_mfcc, face_geometry_pca",
         "features glove",
     ]
 
@@ -113,7 +113,7 @@ def test_a_folder_that_is_not_finished_is_told(small: Dataset, own: Path, tmp_pa
 
 
 def test_a_file_that_was_changed_or_lost_is_told(small: Dataset, own: Path) -> None:
-    path = own / "audio-bbe34" / "valid-00000-of-00001.parquet"
+    path = own / "audio-bark_mfcc" / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: changed or cut short; delete the folder .*own"):
         store.open_part(store.attach(small, own), "valid")

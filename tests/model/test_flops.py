@@ -12,7 +12,7 @@ from mesm_model.evaluation import flops as counting
 from mesm_model.evaluation.flops import Count
 from mesm_model.models.common import flops
 from mesm_model.models.common.attention import CrossModalAttention, Trace
-from mesm_model.models.common.flops import Work
+from mesm_model.models.common.flops import MacCount
 from mesm_model.sparse.sites import Sites
 from tests.model.narrow import NARROW, batch, build
 
@@ -61,7 +61,9 @@ def test_at_p_1_mesm_has_the_products_of_fe2e_inside_its_frames_plus_the_attenti
     dense = counting.count(build("fe2e", encoder), stacked)
     sparse = counting.count(build("mesm", encoder, top_p=1.0), stacked)
     for stage in set(counting.STAGES) - {"attention"}:
-        assert sparse.macs(stages=[stage], inside=True) == dense.macs(stages=[stage], inside=True), stage
+        assert sparse.macs(stages=[stage], macs_without_padding=True) == dense.macs(
+            stages=[stage], macs_without_padding=True
+        ), stage
     assert sparse.macs(stages=["attention"]) > 0 == dense.macs(stages=["attention"])
 
 
@@ -95,7 +97,10 @@ def test_counting_leaves_the_model_as_it_was_but_for_its_mode(encoder: str) -> N
 def test_the_table_gives_shares_beside_the_papers() -> None:
     counts = {
         name: Count(
-            2, {"v": 4, "a": 0}, (Work("v", "convolution", macs, macs - 100), Work.exact("v", "flatten", 500)), p
+            2,
+            {"v": 4, "a": 0},
+            (MacCount("v", "convolution", macs, macs - 100), MacCount.exact("v", "flatten", 500)),
+            p,
         )
         for name, macs, p in (("fe2e", 2_000_000_000, None), ("mesm", 1_000_000_000, 0.7))
     }

@@ -8,8 +8,8 @@ import torch
 
 from mesm_data.dataset.reader import Dataset
 from mesm_model.evaluation.evaluate import evaluate
-from mesm_model.runs.distributed import join
-from mesm_model.runs.settings import Machine, choose
+from mesm_model.runs.distributed import init_distributed
+from mesm_model.runs.settings import RuntimeOptions, resolve_config
 from mesm_model.training.train import train
 from tests.model.narrow import batch, build
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 def run(
     small: Dataset, model: str, encoder: str, out: Path, device: str = "cuda", watch: Any = None, **settings: Any
 ) -> dict[str, Any]:
-    choice = choose(small, model, {"text_encoder": encoder, "epochs": 3, **settings})
-    with join(device) as ranks:
-        return train(small, choice.model, choice.config, choice.settings, out, ranks, Machine(quiet=True), watch)
+    choice = resolve_config(small, model, {"text_encoder": encoder, "epochs": 3, **settings})
+    with init_distributed(device) as ranks:
+        return train(small, choice.model, choice.config, choice.settings, out, ranks, RuntimeOptions(quiet=True), watch)
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
 def test_a_gpu_is_found_by_each_of_its_names(device: str) -> None:
-    with join(device) as ranks:
+    with init_distributed(device) as ranks:
         assert ranks.device == torch.device("cuda", 0)
 
 
@@ -39,7 +39,7 @@ def test_what_a_gpu_trained_scores_the_same_on_the_cpu(
     assert scores["parts"]["test"]["utterances"] == 20
     probabilities = []
     for device in ("cuda", "cpu"):
-        with join(device) as ranks:
+        with init_distributed(device) as ranks:
             probabilities.append(evaluate(tmp_path / "run", small, "test", ranks)[2])
     assert abs(probabilities[0] - probabilities[1]).max() < (0.01 if precision == "fp32" else 0.05)
 

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from mesm_model.models import mesm
-from mesm_model.models.common.attention import GRADIENTS, CrossModalAttention, let_through
+from mesm_model.models.common.attention import GRADIENTS, CrossModalAttention, gather_selected
 from mesm_model.models.common.nucleus import nucleus_mask, select
 from mesm_model.sparse.conv import SubmanifoldBlock, submanifold_conv
 from mesm_model.sparse.dense_stem import FirstConv2d, NormRelu
-from mesm_model.sparse.mask_gradient import Offered, learn_from_left_out
-from mesm_model.sparse.sites import Sites, narrow
+from mesm_model.sparse.mask_gradient import MaskInputs, add_mask_gradient
+from mesm_model.sparse.sites import Sites, select_rows
 from tests.model.awkward import FORMS, masks, random_mask, spread_rows, with_unused_rows
 
 pytest.importorskip("triton", reason="the triton package is not installed; it comes with torch for GPUs")
@@ -66,8 +66,8 @@ def draw(*shape, dtype=torch.float64, seed=0):
 
 
 def to_device(sites):
-    live = None if sites.live is None else sites.live.to(DEVICE)
-    return Sites(sites.index.to(DEVICE), sites.frames, sites.height, sites.width, live)
+    valid = None if sites.valid is None else sites.valid.to(DEVICE)
+    return Sites(sites.index.to(DEVICE), sites.frames, sites.height, sites.width, valid)
 
 
 def assert_close(found, expected, tolerance):
@@ -90,19 +90,19 @@ def full_float32(monkeypatch):
 @on_a_device
 @pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.7, 1.0])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 6, 6), (2, 5, 7), (1, 12, 11)])
-@pytest.mark.parametrize("offered", [0.0, 0.4, 1.0])
-def test_the_selection_is_that_of_plain_torch(p, shape, offered):
-    sites = Sites.from_mask(random_mask(*shape, offered).to(DEVICE))
+@pytest.mark.parametrize("candidates", [0.0, 0.4, 1.0])
+def test_the_selection_is_that_of_plain_torch(p, shape, candidates):
+    sites = Sites.from_mask(random_mask(*shape, candidates).to(DEVICE))
     for sharpness in (0, 1, 6):
-        prob = sites.spread(sharpness * draw(len(sites.index), dtype=torch.float32), float("-inf")).softmax(-1)
+        prob = sites.scatter(sharpness * draw(len(sites.index), dtype=torch.float32), float("-inf")).softmax(-1)
         expected = select(sites, prob, p, "rulebook")
         found = select(sites, prob, p, "triton")
         assert torch.equal(found.mask, expected.mask)
         if p == 1:
             assert found is sites
             continue
-        assert torch.equal(found.index[found.live], expected.index)
-        assert torch.equal(found.slot[expected.index], found.live.nonzero().flatten())
+        assert torch.equal(found.index[found.valid], expected.index)
+        assert torch.equal(found.row_of_place[expected.index], found.valid.nonzero().flatten())
 
 
 @on_a_device
@@ -118,7 +118,7 @@ def test_the_buffer_of_a_selection_has_a_size_known_beforehand():
     found = select(Sites.all(3, 6, 6, DEVICE), prob, 0.3, "triton")
     assert found.index.shape == (3 * 11,)
     assert torch.equal(found.frame, torch.arange(3, device=DEVICE).repeat_interleave(11))
-    assert found.live.view(3, 11).sum(1).tolist() == nucleus_mask(prob, 0.3).sum(1).tolist()
+    assert found.valid.view(3, 11).sum(1).tolist() == nucleus_mask(prob, 0.3).sum(1).tolist()
 
 
 @on_a_device
@@ -363,7 +363,7 @@ def test_nothing_hides_a_value_that_is_not_a_number():
 
 
 def offered_sites(form):
-    """Two grids of which every place is offered, or of which a selection and a pool left some."""
+    """Two grids of which every place is candidates, or of which a selection and a pool left some."""
     everything = Sites.all(3, 10, 8, DEVICE)
     if form == "all":
         return everything
@@ -389,7 +389,7 @@ def test_attention_and_its_gradients_are_those_of_the_formula(form, dtype, toler
             found = attend(x, sites, query, owner)
         else:  # equations 1 and 2, place by place
             hidden = torch.tanh(attend.keys(x) + attend.queries(query)[owner[sites.frame]])
-            scores = sites.spread(attend.scores(hidden)[:, 0], float("-inf")).view(sites.frames, -1)
+            scores = sites.scatter(attend.scores(hidden)[:, 0], float("-inf")).view(sites.frames, -1)
             found = scores.masked_fill(~sites.mask.flatten(1), float("-inf")).softmax(-1)
         (found * draw(*found.shape, seed=2)).sum().backward()
         results.append([found, *(leaf.grad for leaf in (x, query, *attend.parameters()))])
@@ -405,21 +405,21 @@ def test_what_is_let_through_and_its_gradients_are_those_of_plain_torch(form, gr
     sites = offered_sites(form)
     attention = (sites.mask.flatten(1) * draw(3, sites.height * sites.width, seed=3).exp()).float()
     attention = attention / attention.sum(-1, keepdim=True)
-    kept = select(sites, attention, p, "triton")
-    packed = Sites.from_mask(kept.mask)
+    selected = select(sites, attention, p, "triton")
+    packed = Sites.from_mask(selected.mask)
     rows = sites.from_dense(draw(3, 20, sites.height, sites.width)).to(dtype)
     results = []
-    for kind, to in ((dtype, kept), (torch.float64, packed)):
+    for kind, to in ((dtype, selected), (torch.float64, packed)):
         x = rows.to(kind).detach().requires_grad_()
         weights = attention.to(torch.promote_types(kind, torch.float32)).detach().requires_grad_()
-        y = let_through(x, weights, sites, to, gradient)
+        y = gather_selected(x, weights, sites, to, gradient)
         assert y.dtype == kind
         y = to.to_dense(y)
         (y * draw(*y.shape, seed=4).to(kind)).sum().backward()
         results.append([y, x.grad, weights.grad])
     assert_close(*results, tolerance)
     if gradient == "straight-through":
-        assert torch.equal(results[0][0], kept.to_dense(narrow(rows, sites, kept)))
+        assert torch.equal(results[0][0], selected.to_dense(select_rows(rows, sites, selected)))
 
 
 @on_a_device
@@ -428,17 +428,17 @@ def test_what_is_let_through_and_its_gradients_are_those_of_plain_torch(form, gr
 def test_a_mask_hears_the_same_of_what_it_left_out_as_in_plain_torch(form, dtype, tolerance):
     sites = offered_sites(form)
     attention = (sites.mask.flatten(1) * draw(3, sites.height * sites.width, seed=3).exp()).float()
-    kept = select(sites, attention, 0.4, "triton")
+    selected = select(sites, attention, 0.4, "triton")
     rows = sites.from_dense(draw(3, 20, sites.height, sites.width))
     results = []
-    for kind, way, to in ((dtype, "triton", kept), (torch.float64, "dense", Sites.from_mask(kept.mask))):
-        amount = sites.collect(attention).to(torch.promote_types(kind, torch.float32)).detach().requires_grad_()
+    for kind, way, to in ((dtype, "triton", selected), (torch.float64, "dense", Sites.from_mask(selected.mask))):
+        gate = sites.gather(attention).to(torch.promote_types(kind, torch.float32)).detach().requires_grad_()
         y = to.from_dense(draw(3, 36, sites.height, sites.width, seed=4)).to(kind).requires_grad_()
         weight = draw(9, 20, 36, seed=5).to(kind)
-        out = learn_from_left_out(y, weight, Offered(rows.to(kind), amount, sites), to, way)
+        out = add_mask_gradient(y, weight, MaskInputs(rows.to(kind), gate, sites), to, way)
         (out * to.from_dense(draw(3, 36, sites.height, sites.width, seed=6)).to(kind)).sum().backward()
         assert torch.equal(out, y)
-        results.append([to.to_dense(y.grad), amount.grad])
+        results.append([to.to_dense(y.grad), gate.grad])
     assert results[0][1].abs().sum() > 0
     assert_close(*results, tolerance)
 
@@ -474,11 +474,11 @@ def test_a_cascade_from_static_buffers_equals_the_dense_one_from_packed_rows(p):
         blocks = nn.ModuleList(SubmanifoldBlock(cin, 6, backend) for cin in (4, 6, 6)).to(DEVICE, torch.float64)
         x = features.clone().requires_grad_()
         sites = Sites.all(3, 8, 8, DEVICE)
-        kept = select(sites, prob, p, backend)
-        y, sites = blocks[1].forward_pooled(blocks[0](narrow(x, sites, kept), kept), kept)
+        selected = select(sites, prob, p, backend)
+        y, sites = blocks[1].forward_pooled(blocks[0](select_rows(x, sites, selected), selected), selected)
         left = inner * sites.mask.flatten(1)
-        kept = select(sites, left / left.sum(-1, keepdim=True), p, backend)
-        y, sites = blocks[2].forward_pooled(narrow(y, sites, kept), kept)
+        selected = select(sites, left / left.sum(-1, keepdim=True), p, backend)
+        y, sites = blocks[2].forward_pooled(select_rows(y, sites, selected), selected)
         y = sites.to_dense(y)
         y.backward(draw(*y.shape, seed=1))
         results.append([y, x.grad, *(p.grad for p in blocks.parameters()), *blocks.buffers()])
@@ -494,9 +494,9 @@ def test_a_whole_step_is_captured_in_a_cuda_graph():
 
     def step():
         sites = Sites.all(4, 8, 8, "cuda")
-        kept = select(sites, prob, 0.5, "triton")
+        selected = select(sites, prob, 0.5, "triton")
         with torch.autocast("cuda", torch.bfloat16):
-            y, _ = block.forward_pooled(narrow(features, sites, kept), kept)
+            y, _ = block.forward_pooled(select_rows(features, sites, selected), selected)
         return torch.autograd.grad(y.float().square().sum(), (features, *block.parameters()))
 
     side = torch.cuda.Stream()
@@ -541,20 +541,22 @@ def launches_of_a_step(monkeypatch, dtype, channels, side):
             if name.endswith("_kernel"):
                 monkeypatch.setattr(module, name, Recorder(kernel, launches))
     places = side * side
-    kept = select_module.select(Sites.all(1, side, side), torch.full((1, places), 1 / places), 0.5, places // 2, 1e-6)
-    for buffer, value in ((kept.cache["slot"], -1), (kept.index, 0), (kept.live, False)):
+    selected = select_module.select(
+        Sites.all(1, side, side), torch.full((1, places), 1 / places), 0.5, places // 2, 1e-6
+    )
+    for buffer, value in ((selected.cache["row_of_place"], -1), (selected.index, 0), (selected.valid, False)):
         buffer.fill_(value)  # what the kernel would have written
     block = SubmanifoldBlock(channels, channels)
-    x = torch.zeros(len(kept.index), channels, dtype=dtype, requires_grad=True)
-    _, children = kept.pool()
-    y = norm_module.conv_norm_relu(x, block.conv.weight.to(dtype), block.norm, kept, children)
+    x = torch.zeros(len(selected.index), channels, dtype=dtype, requires_grad=True)
+    _, children = selected.pool()
+    y = norm_module.conv_norm_relu(x, block.conv.weight.to(dtype), block.norm, selected, children)
     y.backward(torch.zeros_like(y))
     rows = torch.zeros(places, channels, dtype=dtype, requires_grad=True)
     y = norm_module.norm_relu(rows, block.norm, side)
     y.backward(torch.zeros_like(y))
     attention_module.scores(rows, rows[:1], block.norm.weight, places).sum().backward()
-    for gate, sites in ((True, kept), (False, kept), (False, Sites.all(1, side, side))):
-        y = attention_module.let_through(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
+    for gate, sites in ((True, selected), (False, selected), (False, Sites.all(1, side, side))):
+        y = attention_module.gather_selected(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
         y.backward(torch.zeros_like(y))
     for colours in (1, 3):
         frames, figures = torch.zeros(2, colours, side, side, dtype=torch.uint8), torch.ones(colours)
@@ -592,7 +594,7 @@ TYPES = {
 KERNELS = {
     "select_kernel", "code_kernel", "tile_kernel", "offset_kernel", "conv_kernel", "weight_grad_kernel", "stats_kernel",
     "figures_kernel", "norm_relu_kernel", "norm_grad_sums_kernel", "norm_grad_kernel", "score_kernel",
-    "score_grad_kernel", "let_through_kernel", "let_through_grad_kernel", "first_conv_kernel",
+    "score_grad_kernel", "gather_selected_kernel", "gather_selected_grad_kernel", "first_conv_kernel",
 }  # fmt: skip
 
 
@@ -621,4 +623,4 @@ def test_unused_rows_stay_empty_of_what_they_never_held():
     packed = Sites.from_mask(random_mask(2, 4, 4, 0.4))
     loose = with_unused_rows(packed)
     features = spread_rows(torch.ones(len(packed.index), 2), loose)
-    assert not submanifold_conv(features, torch.ones(9, 2, 2), loose, "dense")[~loose.live].any()
+    assert not submanifold_conv(features, torch.ones(9, 2, 2), loose, "dense")[~loose.valid].any()

@@ -8,9 +8,11 @@ import torch
 from mesm_model.models.common.layers import Front, Fusion, UtteranceTransformer, sinusoids
 
 
-def transformer(positions: bool = True) -> UtteranceTransformer:
+def transformer(positional_encoding: bool = True) -> UtteranceTransformer:
     torch.manual_seed(0)
-    return UtteranceTransformer(d=8, layers=2, heads=2, feed_forward=16, dropout=0.0, positions=positions).double()
+    return UtteranceTransformer(
+        embed_dim=8, layers=2, heads=2, feed_forward=16, dropout=0.0, positional_encoding=positional_encoding
+    ).double()
 
 
 def test_the_front_halves_the_frames_and_normalises_faces_by_the_published_figures() -> None:
@@ -52,14 +54,14 @@ def test_the_transformer_gives_each_utterance_what_it_would_alone() -> None:
 
 
 def test_an_utterance_without_frames_sees_only_its_cls() -> None:
-    encoder = transformer(positions=False)
+    encoder = transformer(positional_encoding=False)
     state = encoder(torch.randn(2, 8, dtype=torch.float64), torch.tensor([0, 2]))
     torch.testing.assert_close(state[:1], encoder.encoder(encoder.cls[None])[0])
 
 
-@pytest.mark.parametrize(("positions", "same"), [(True, False), (False, True)])
-def test_the_order_of_frames_counts_only_with_positions(positions: bool, same: bool) -> None:
-    encoder = transformer(positions)
+@pytest.mark.parametrize(("positional_encoding", "same"), [(True, False), (False, True)])
+def test_the_order_of_frames_counts_only_with_positions(positional_encoding: bool, same: bool) -> None:
+    encoder = transformer(positional_encoding)
     rows = torch.randn(4, 8, dtype=torch.float64)
     forward, backward = (encoder(order, torch.tensor([4])) for order in (rows, rows.flip(0)))
     assert torch.allclose(forward, backward) == same

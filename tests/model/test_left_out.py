@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mesm_model.models import mesm
-from mesm_model.models.common.attention import lessened
+from mesm_model.models.common.attention import scale_gradient
 from mesm_model.models.common.nucleus import select
 from mesm_model.sparse.conv import submanifold_conv, to_conv2d
-from mesm_model.sparse.mask_gradient import Offered, learn_from_left_out
+from mesm_model.sparse.mask_gradient import MaskInputs, add_mask_gradient
 from mesm_model.sparse.sites import Sites
 from tests.model.awkward import FORMS, masks, random_mask
 
@@ -28,32 +28,32 @@ def test_the_amount_of_a_row_left_out_gets_the_derivative_of_the_mask(way, form,
     monkeypatch.setattr("mesm_model.sparse.sites.BLOCK", 7)
     sites = Sites.from_mask(mask)
     chosen = mask & random_mask(*mask.shape, 0.5, seed=1)
-    offered, kept = form(sites), form(Sites.from_mask(chosen))
+    candidates, selected = form(sites), form(Sites.from_mask(chosen))
     grid, weight = draw(mask.shape[0], CIN, *mask.shape[1:]) * mask[:, None], draw(9, CIN, COUT, seed=2)
     weigh = draw(mask.shape[0], COUT, *mask.shape[1:], seed=3)
 
-    y = submanifold_conv(kept.from_dense(grid), weight, kept, "rulebook").requires_grad_()
-    amount = torch.ones(len(offered.index), dtype=torch.float64, requires_grad=True)
-    x = offered.from_dense(grid)
-    out = learn_from_left_out(y, weight, Offered(x, amount, offered), kept, way)
-    (kept.to_dense(out) * weigh * chosen[:, None]).sum().backward()
+    y = submanifold_conv(selected.from_dense(grid), weight, selected, "rulebook").requires_grad_()
+    gate = torch.ones(len(candidates.index), dtype=torch.float64, requires_grad=True)
+    x = candidates.from_dense(grid)
+    out = add_mask_gradient(y, weight, MaskInputs(x, gate, candidates), selected, way)
+    (selected.to_dense(out) * weigh * chosen[:, None]).sum().backward()
 
     soft = chosen.double().requires_grad_()
     dense = F.conv2d(grid * soft[:, None], to_conv2d(weight), padding=1) * chosen[:, None]
     (dense * weigh).sum().backward()
-    expected = offered.collect((soft.grad * (mask & ~chosen)).flatten(1))
+    expected = candidates.gather((soft.grad * (mask & ~chosen)).flatten(1))
     assert torch.equal(out, y)
-    torch.testing.assert_close(y.grad, kept.from_dense(weigh))
-    torch.testing.assert_close(amount.grad, expected if offered.live is None else expected * offered.live)
+    torch.testing.assert_close(y.grad, selected.from_dense(weigh))
+    torch.testing.assert_close(gate.grad, expected if candidates.valid is None else expected * candidates.valid)
 
 
 @pytest.mark.parametrize("backend", ["dense", "rulebook"])
-@pytest.mark.parametrize("offered", [1.0, 0.7], ids=["all sites", "some sites"])
-def test_a_level_learns_as_if_every_row_were_weighted(offered, backend):
+@pytest.mark.parametrize("candidates", [1.0, 0.7], ids=["all sites", "some sites"])
+def test_a_level_learns_as_if_every_row_were_weighted(candidates, backend):
     """Forward a mask of zeros and ones, backward one of attention times the number of sites."""
     torch.manual_seed(0)
     level = mesm.SparseLevel("v", 1, 4, 6, mesm.Config(backend=backend)).double()
-    sites = Sites.from_mask(random_mask(4, 6, 8, offered))
+    sites = Sites.from_mask(random_mask(4, 6, 8, candidates))
     owner, rows, asked = torch.tensor([0, 1, 1, 0]), draw(len(sites.index), 4), draw(2, 6, seed=1)
     results = []
     for ours in (True, False):
@@ -68,29 +68,29 @@ def test_a_level_learns_as_if_every_row_were_weighted(offered, backend):
 
 def by_the_formula(level: mesm.SparseLevel, x: Tensor, sites: Sites, query: Tensor, owner: Tensor) -> Tensor:
     """A level at p = 0.5 that computes everywhere."""
-    attention = level.attention(lessened(x, 0.5), sites, lessened(query, 0.5), owner)
-    kept = select(sites, attention, 0.5, "dense")
-    hard = kept.mask.flatten(1).double()
+    attention = level.attention(scale_gradient(x, 0.5), sites, scale_gradient(query, 0.5), owner)
+    selected = select(sites, attention, 0.5, "dense")
+    hard = selected.mask.flatten(1).double()
     soft = attention * sites.mask.flatten(1).sum(1, keepdim=True)
-    mask = sites.collect(hard + soft - soft.detach())[:, None]
-    held = sites.collect(hard)[:, None]
+    mask = sites.gather(hard + soft - soft.detach())[:, None]
+    held = sites.gather(hard)[:, None]
     masked = x * held + x.detach() * (mask - held)  # what is masked hears nothing itself
-    y = kept.from_dense(F.conv2d(sites.to_dense(masked), to_conv2d(level.first.conv.weight), padding=1))
-    return level.second.forward_pooled(F.relu(level.first.norm(y, kept)), kept)[0]
+    y = selected.from_dense(F.conv2d(sites.to_dense(masked), to_conv2d(level.first.conv.weight), padding=1))
+    return level.second.forward_pooled(F.relu(level.first.norm(y, selected)), selected)[0]
 
 
 def test_a_mask_that_keeps_what_tells_nothing_hears_of_what_would():
-    """Of two places one tells the target and is left out; with the gradient of the kept rows alone nothing says so."""
+    """Of two places one tells the target and is left out; with the gradient of the selected rows alone nothing says so."""
     sites = Sites.all(64, 1, 2)
     target = draw(64).sign()
     x = torch.stack([torch.ones(64, dtype=torch.float64), target], 1).flatten()[:, None]
-    kept = sites.keep(torch.tensor([True, False]).repeat(64))
+    selected = sites.keep(torch.tensor([True, False]).repeat(64))
     weight = torch.ones(9, 1, 1, dtype=torch.float64)
-    y = submanifold_conv(kept.from_dense(sites.to_dense(x)), weight, kept, "rulebook").requires_grad_()
-    amount = torch.ones(128, dtype=torch.float64, requires_grad=True)
-    out = learn_from_left_out(y, weight, Offered(x, amount, sites), kept, "rulebook")
+    y = submanifold_conv(selected.from_dense(sites.to_dense(x)), weight, selected, "rulebook").requires_grad_()
+    gate = torch.ones(128, dtype=torch.float64, requires_grad=True)
+    out = add_mask_gradient(y, weight, MaskInputs(x, gate, sites), selected, "rulebook")
     (out[:, 0] - 1 - target).square().mean().backward()
     kept_gradient = (y.grad[:, 0] * x[::2, 0]).mean()
-    left_gradient = amount.grad.view(64, 2)[:, 1].mean()
+    left_gradient = gate.grad.view(64, 2)[:, 1].mean()
     assert left_gradient < 0  # more of it would lower the loss
     assert left_gradient.abs() > 5 * kept_gradient.abs()

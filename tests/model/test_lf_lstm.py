@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from mesm_data.dataset.reader import Dataset
-from mesm_data.synth.planted import planted_ceiling
+from mesm_data.synth.planted import planted_bayes_optimal
 from mesm_model import models
 from mesm_model.models.common.two_phase import final_states
-from mesm_model.runs.distributed import join
-from mesm_model.runs.settings import Machine, choose
+from mesm_model.runs.distributed import init_distributed
+from mesm_model.runs.settings import RuntimeOptions, resolve_config
 from mesm_model.training.train import train
 from tests.model import two_phase
 
@@ -47,13 +47,13 @@ def test_its_states_are_those_of_torchs_lstm_on_every_utterance_alone() -> None:
 
 
 def test_shrinking_a_nucleus_does_not_keep_a_model_without_one_from_stopping(featured: Dataset, tmp_path: Path) -> None:
-    settings = ("epochs=6", "anneal=0.9", "patience=1", "lr=1e-12")  # nothing gets better
-    choice = choose(featured, "lf-lstm", {}, settings)
-    with join("cpu") as ranks:
-        scores = train(featured, "lf-lstm", choice.config, choice.settings, tmp_path, ranks, Machine(quiet=True))
+    settings = ("epochs=6", "top_p_anneal=0.9", "patience=1", "lr=1e-12")  # nothing gets better
+    choice = resolve_config(featured, "lf-lstm", {}, settings)
+    with init_distributed("cpu") as ranks:
+        scores = train(featured, "lf-lstm", choice.config, choice.settings, tmp_path, ranks, RuntimeOptions(quiet=True))
     assert scores["epochs"] == 2
 
 
 def test_it_learns_what_is_planted_to_within_ten_points_of_the_ceiling(learnable: Dataset, tmp_path: Path) -> None:
     auc = two_phase.learned(learnable, tmp_path / "run", "lf-lstm", "epochs=3", "lr=0.003", "batch=16")
-    assert auc > planted_ceiling([0.75, 0.6], 0.9).auc - 0.10
+    assert auc > planted_bayes_optimal([0.75, 0.6], 0.9).auc - 0.10

@@ -139,7 +139,7 @@ def test_a_frame_is_looked_at_as_if_it_were_alone_and_by_its_own_utterances_text
     for position, level in enumerate(together.levels):
         seen = [own.levels[position] for own in alone]
         torch.testing.assert_close(level.attention, torch.cat([own.attention for own in seen]))
-        assert torch.equal(level.kept, torch.cat([own.kept for own in seen]))
+        assert torch.equal(level.selected, torch.cat([own.selected for own in seen]))
         assert torch.equal(level.pairs, torch.cat([own.pairs for own in seen]))
 
 
@@ -170,27 +170,27 @@ def test_the_trace_follows_the_sites_through_all_levels_of_both_modalities(encod
     shapes = [tuple(level.attention.shape[1:]) for level in trace.levels]
     assert shapes == [(64, 16), (32, 8), (16, 4), (24, 24), (12, 12), (6, 6)]
     for level in trace.levels:
-        inside = (level.attention * level.kept).sum((1, 2))
+        inside = (level.attention * level.selected).sum((1, 2))
         torch.testing.assert_close(level.attention.sum((1, 2)), torch.ones(len(inside)))
         assert (inside >= 0.5 - 1e-5).all()
-        assert (level.kept <= level.offered).all()
-        assert (level.attention[~level.offered] == 0).all()
-        assert (level.kept.sum((1, 2)) <= (0.5 * level.offered.sum((1, 2))).ceil()).all()
+        assert (level.selected <= level.candidates).all()
+        assert (level.attention[~level.candidates] == 0).all()
+        assert (level.selected.sum((1, 2)) <= (0.5 * level.candidates.sum((1, 2))).ceil()).all()
     for before, after in itertools.pairwise(trace.levels):
         if before.modality == after.modality:
-            pooled = torch.nn.functional.max_pool2d(before.kept.float(), 2).bool()
-            assert torch.equal(after.offered, pooled)
+            pooled = torch.nn.functional.max_pool2d(before.selected.float(), 2).bool()
+            assert torch.equal(after.candidates, pooled)
 
 
 def test_p_may_be_changed_between_steps(encoder: str) -> None:
-    model, kept = build("mesm", encoder, top_p=0.9).eval(), []
+    model, selected = build("mesm", encoder, top_p=0.9).eval(), []
     for top_p in (1.0, 0.9, 0.5, 0.1):
         trace = Trace()
         model.top_p = top_p
         model(batch((2, 2, 4)), trace)
-        kept.append(int(sum(level.kept.sum() for level in trace.levels)))
-    assert kept == sorted(kept, reverse=True)
-    assert kept[-1] < kept[0] / 5
+        selected.append(int(sum(level.selected.sum() for level in trace.levels)))
+    assert selected == sorted(selected, reverse=True)
+    assert selected[-1] < selected[0] / 5
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -210,7 +210,7 @@ def test_one_face_and_a_nucleus_of_one_site_are_enough_to_train_on(encoder: str)
     model, trace = build("mesm", encoder, top_p=1e-6).train(), Trace()
     logits = model(batch((1, 1, 3)), trace)
     logits.sum().backward()
-    assert [int(level.kept.sum()) for level in trace.levels] == [1] * 6
+    assert [int(level.selected.sum()) for level in trace.levels] == [1] * 6
     assert logits.isfinite().all()
     assert all(buffer.isfinite().all() for buffer in model.buffers())
 

@@ -61,23 +61,23 @@ def test_of_equal_sites_the_first_goes_in():
 def test_p_of_one_keeps_every_offered_site_however_small():
     prob = torch.tensor([[1.0, 1e-30, 0.0]])
     assert nucleus_mask(prob, 1).tolist() == [[True, True, False]]
-    offered = torch.tensor([[True, True, True]])
-    assert nucleus_mask(prob, 1, offered).tolist() == [[True, True, True]]
+    candidates = torch.tensor([[True, True, True]])
+    assert nucleus_mask(prob, 1, candidates).tolist() == [[True, True, True]]
 
 
 @pytest.mark.parametrize("p", [0.01, 0.5, 1.0])
 def test_padded_sites_are_never_chosen(p):
-    offered = random_mask(1, 5, 6, 0.5).flatten(1)
+    candidates = random_mask(1, 5, 6, 0.5).flatten(1)
     prob = attention(1, 30, 1)
-    assert not (nucleus_mask(prob, p, offered) & ~offered).any()
-    assert not (nucleus_mask(prob * offered, p) & ~offered).any()
+    assert not (nucleus_mask(prob, p, candidates) & ~candidates).any()
+    assert not (nucleus_mask(prob * candidates, p) & ~candidates).any()
 
 
 @pytest.mark.parametrize("p", [1e-9, 0.5, 1.0])
 def test_a_frame_with_sites_is_never_left_empty(p):
-    offered = torch.tensor([[False, True, True], [False, False, False]])
+    candidates = torch.tensor([[False, True, True], [False, False, False]])
     without_mass = torch.zeros(2, 3)
-    assert nucleus_mask(without_mass, p, offered).any(-1).tolist() == [True, False]
+    assert nucleus_mask(without_mass, p, candidates).any(-1).tolist() == [True, False]
 
 
 def test_a_frame_without_sites_has_no_nucleus_whatever_its_attention_says():
@@ -105,8 +105,8 @@ def test_a_share_outside_0_to_1_is_refused(p):
 
 def test_selecting_keeps_the_nucleus_among_the_active_sites():
     sites = Sites.from_mask(random_mask(3, 6, 6, 0.5))
-    prob = sites.spread(torch.randn(len(sites.index), generator=torch.Generator().manual_seed(0)), float("-inf"))
+    prob = sites.scatter(torch.randn(len(sites.index), generator=torch.Generator().manual_seed(0)), float("-inf"))
     prob = prob.softmax(-1)
-    kept = select(sites, prob, 0.5)
-    assert torch.equal(kept.mask.flatten(1), nucleus_mask(prob, 0.5))
-    assert (kept.mask <= sites.mask).all()
+    selected = select(sites, prob, 0.5)
+    assert torch.equal(selected.mask.flatten(1), nucleus_mask(prob, 0.5))
+    assert (selected.mask <= sites.mask).all()

@@ -1,4 +1,4 @@
-"""Red lies exactly where attention kept a site, and what it spared agrees with the count of multiply-adds."""
+"""Red lies exactly where attention selected a site, and what it spared agrees with the count of multiply-adds."""
 
 import numpy as np
 import pytest
@@ -13,18 +13,18 @@ from mesm_model.prediction.overlay import (
     STRENGTH,
     depth,
     grey_mel,
-    kept_share,
     of_modality,
     saved_share,
+    selected_share,
     side_by_side,
     tinted,
 )
 from tests.model.narrow import NARROW, batch, build
 
 
-def level(number: int, kept: torch.Tensor, offered: torch.Tensor | None = None) -> TracedLevel:
-    offered = torch.ones_like(kept) if offered is None else offered
-    return TracedLevel("v", number, kept.float(), offered, kept, kept.sum((1, 2)))
+def level(number: int, selected: torch.Tensor, candidates: torch.Tensor | None = None) -> TracedLevel:
+    candidates = torch.ones_like(selected) if candidates is None else candidates
+    return TracedLevel("v", number, selected.float(), candidates, selected, selected.sum((1, 2)))
 
 
 def test_a_site_is_as_deep_as_the_layers_that_kept_it() -> None:
@@ -75,7 +75,7 @@ def test_what_a_layer_spares_is_what_the_flops_count_says(encoder: str, top_p: f
         assert [found.level for found in levels] == [1, 2, 3]
         dense = [
             sum(
-                flops.convolution(*found.kept.shape[1:], cin, 2 * NARROW["width"] << found.level - 1)[1]
+                flops.convolution(*found.selected.shape[1:], cin, 2 * NARROW["width"] << found.level - 1)[1]
                 for cin in (NARROW["width"] << found.level - 1, 2 * NARROW["width"] << found.level - 1)
             )
             for found in levels
@@ -86,7 +86,7 @@ def test_what_a_layer_spares_is_what_the_flops_count_says(encoder: str, top_p: f
         )
         queries = sum(flops.attention(0, 1, NARROW["width"] << n, model.query_size) for n in range(3))
         assert spent + queries == pytest.approx(work.macs(modality, ("attention", "convolution")))
-        assert all(len(kept_share(found)) == frames for found in levels)
+        assert all(len(selected_share(found)) == frames for found in levels)
 
 
 def test_keeping_everything_spares_nothing_but_costs_the_looking(encoder: str) -> None:
@@ -96,10 +96,10 @@ def test_keeping_everything_spares_nothing_but_costs_the_looking(encoder: str) -
         model(batch((1, 1, 3)), trace)
     assert isinstance(model.config, mesm.Config)
     for found in trace.levels:
-        assert kept_share(found).tolist() == [1.0]
+        assert selected_share(found).tolist() == [1.0]
         assert -0.2 < saved_share(found, NARROW["width"], model.query_size)[0] < 0
 
 
 def test_an_utterance_without_frames_has_no_shares() -> None:
     nothing = level(1, torch.zeros(0, 4, 4, dtype=torch.bool))
-    assert kept_share(nothing).shape == saved_share(nothing, 4, 8).shape == (0,)
+    assert selected_share(nothing).shape == saved_share(nothing, 4, 8).shape == (0,)

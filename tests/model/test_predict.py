@@ -24,15 +24,15 @@ from mesm_model.cli import main
 from mesm_model.loader import open_part
 from mesm_model.prediction import timeline
 from mesm_model.prediction.predict import Model, _people, answer, load_model, predict
-from mesm_model.prediction.transcripts import Line
-from tests.data.made_up import made_up_rows, write_made_up
+from mesm_model.prediction.transcripts import Segment
+from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 from tests.data.test_encode import write_recording
 from tests.model.untrained import write_run
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return open_dataset(write_made_up(tmp_path_factory.mktemp("data") / "set", made_up_rows(5)))
+    return open_dataset(write_synthetic(tmp_path_factory.mktemp("data") / "set", synthetic_rows(5)))
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def dialogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(path for path in raw.rglob("*.avi") if not path.name.startswith("."))
 
 
-def lines(*starts: float) -> list[Line]:
-    return [Line(start, start + 1.0, f"Line {n} is it.") for n, start in enumerate(starts)]
+def lines(*starts: float) -> list[Segment]:
+    return [Segment(start, start + 1.0, f"Segment {n} is it.") for n, start in enumerate(starts)]
 
 
 # ---- the same way as the build
@@ -84,7 +84,7 @@ def test_a_built_utterance_is_predicted_as_the_dataset_has_it(
             with torch.no_grad():
                 expected[name_of_member] = model.network(collate([members[n]])).sigmoid()[0].numpy()
     video = raw / utterances[0].source.video
-    result = predict(video, model, [Line(u.start, u.end, u.text) for u in utterances])
+    result = predict(video, model, [Segment(u.start, u.end, u.text) for u in utterances])
     assert len(result.predictions) == len(utterances) >= 2
     spread = np.ptp(list(expected.values()), axis=0).max()
     assert spread > 1e-3, "the model tells utterances apart"

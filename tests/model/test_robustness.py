@@ -17,10 +17,10 @@ from mesm_model.cli import main
 from mesm_model.evaluation.evaluate import open_run
 from mesm_model.experiments import robustness as trying
 from mesm_model.experiments.robustness import CLEAN, Damage, add_noise, black_out, damaged_part, damages, drop_words
-from mesm_model.features.extract import Wanted
+from mesm_model.features.extract import FeatureSpec
 from mesm_model.models import fe2e
-from mesm_model.runs.distributed import Ranks, join
-from mesm_model.runs.settings import Machine, Settings, choose
+from mesm_model.runs.distributed import Distributed, init_distributed
+from mesm_model.runs.settings import RuntimeOptions, Settings, resolve_config
 from mesm_model.training.train import train
 from tests.model.conftest import with_features
 from tests.model.narrow import NARROW
@@ -29,24 +29,24 @@ RECIPE = Recipe()
 
 
 @pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    with join("cpu") as found:
+def ranks() -> Iterator[Distributed]:
+    with init_distributed("cpu") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def end_to_end(small: Dataset, ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def end_to_end(small: Dataset, ranks: Distributed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "fe2e"
     config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
-    train(small, "fe2e", config, Settings(epochs=1, batch=16, lr=1e-3), out, ranks, Machine(quiet=True))
+    train(small, "fe2e", config, Settings(epochs=1, batch=16, lr=1e-3), out, ranks, RuntimeOptions(quiet=True))
     return out
 
 
 @pytest.fixture(scope="module")
-def two_phase(learnable: Dataset, ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_phase(learnable: Dataset, ranks: Distributed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "lf-trans"
-    choice = choose(learnable, "lf-trans", {}, ("epochs=4", "lr=0.002", "batch=16"))
-    train(learnable, "lf-trans", choice.config, choice.settings, out, ranks, Machine(quiet=True))
+    choice = resolve_config(learnable, "lf-trans", {}, ("epochs=4", "lr=0.002", "batch=16"))
+    train(learnable, "lf-trans", choice.config, choice.settings, out, ranks, RuntimeOptions(quiet=True))
     return out
 
 
@@ -97,7 +97,9 @@ def test_only_what_a_model_reads_is_damaged() -> None:
 # ---- of what a model reads
 
 
-def test_an_end_to_end_model_reads_damaged_faces_mels_and_words(end_to_end: Path, small: Dataset, ranks: Ranks) -> None:
+def test_an_end_to_end_model_reads_damaged_faces_mels_and_words(
+    end_to_end: Path, small: Dataset, ranks: Distributed
+) -> None:
     opened = open_run(end_to_end, small, "test", ranks)
     whole = opened.part[3]
 
@@ -116,7 +118,7 @@ def test_an_end_to_end_model_reads_damaged_faces_mels_and_words(end_to_end: Path
 
 
 def test_a_two_phase_model_reads_features_of_the_damaged_clip(
-    two_phase: Path, learnable: Dataset, ranks: Ranks
+    two_phase: Path, learnable: Dataset, ranks: Distributed
 ) -> None:
     opened = open_run(two_phase, learnable, "test", ranks)
     whole = opened.part[3].features
@@ -135,7 +137,9 @@ def test_a_two_phase_model_reads_features_of_the_damaged_clip(
         assert len(read("missing", modality)[modality]) == 0
 
 
-def test_more_damage_costs_more_and_without_damage_nothing(two_phase: Path, learnable: Dataset, ranks: Ranks) -> None:
+def test_more_damage_costs_more_and_without_damage_nothing(
+    two_phase: Path, learnable: Dataset, ranks: Distributed
+) -> None:
     rows, skipped = trying.robustness(two_phase, learnable, "test", ranks)
     auc = {str(row.damage): row.scores.mean("auc") for row in rows}
     assert rows[0].damage == CLEAN
@@ -146,12 +150,14 @@ def test_more_damage_costs_more_and_without_damage_nothing(two_phase: Path, lear
         assert auc["none, 0 %"] > auc[f"no {modality}"]
 
 
-def test_imported_features_cannot_be_made_anew_and_that_is_told(small: Dataset, ranks: Ranks, tmp_path: Path) -> None:
+def test_imported_features_cannot_be_made_anew_and_that_is_told(
+    small: Dataset, ranks: Distributed, tmp_path: Path
+) -> None:
     names = [row["id"] for row in small.rows(["id"])]
     (tmp_path / "smile.csv").write_text("name;x;y\n" + "".join(f"{name};{n % 3};1\n" for n, name in enumerate(names)))
-    dataset = with_features(small, tmp_path / "f", a=Wanted("opensmile", tmp_path / "smile.csv"))
-    choice = choose(dataset, "lf-lstm", {}, ("epochs=1", "modalities=av"))
-    train(dataset, "lf-lstm", choice.config, choice.settings, tmp_path / "run", ranks, Machine(quiet=True))
+    dataset = with_features(small, tmp_path / "f", a=FeatureSpec("opensmile", tmp_path / "smile.csv"))
+    choice = resolve_config(dataset, "lf-lstm", {}, ("epochs=1", "modalities=av"))
+    train(dataset, "lf-lstm", choice.config, choice.settings, tmp_path / "run", ranks, RuntimeOptions(quiet=True))
     result = CliRunner().invoke(main, ["robustness", str(tmp_path / "run"), str(small.folder), "--device", "cpu"])
     assert result.exit_code == 0, result.output
     assert "noise, 10 dB: cannot be done to imported features, left out" in result.output

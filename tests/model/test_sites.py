@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mesm_model.sparse.sites import Sites, links, narrow
+from mesm_model.sparse.sites import Sites, links, select_rows
 from tests.model.awkward import FORMS, masks, random_mask, spread_rows, with_unused_rows
 
 MASKS = masks()
@@ -15,7 +15,7 @@ every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def rows(sites, channels=3):
     """Features whose every value names its site and channel; 0 in unused rows."""
     values = (sites.index[:, None] * channels + torch.arange(channels) + 1).double()
-    return values if sites.live is None else values * sites.live[:, None]
+    return values if sites.valid is None else values * sites.valid[:, None]
 
 
 @every_mask
@@ -64,23 +64,23 @@ def test_the_grid_of_all_sites_is_the_same_memory():
 def test_one_value_a_row_spreads_and_collects(mask, form):
     sites = form(Sites.from_mask(mask))
     values = rows(sites)[:, 0]
-    grid = sites.spread(values, float("-inf"))
+    grid = sites.scatter(values, float("-inf"))
     assert torch.equal(grid.isfinite(), mask.flatten(1))
-    found = sites.collect(grid)
-    live = torch.ones_like(found, dtype=torch.bool) if sites.live is None else sites.live
-    assert torch.equal(found[live], values[live])
+    found = sites.gather(grid)
+    valid = torch.ones_like(found, dtype=torch.bool) if sites.valid is None else sites.valid
+    assert torch.equal(found[valid], values[valid])
 
 
 @every_mask
 @every_form
 def test_neighbours_are_those_of_the_padded_mask(mask, form):
     sites = form(Sites.from_mask(mask))
-    numbers = F.pad(sites.slot.view(mask.shape), (1, 1, 1, 1), value=-1)
+    numbers = F.pad(sites.row_of_place.view(mask.shape), (1, 1, 1, 1), value=-1)
     height, width = mask.shape[1:]
     shifted = [numbers[:, dy : dy + height, dx : dx + width].flatten() for dy in range(3) for dx in range(3)]
     expected = torch.stack(shifted, 1)[sites.index]
-    if sites.live is not None:
-        expected[~sites.live] = -1
+    if sites.valid is not None:
+        expected[~sites.valid] = -1
     assert torch.equal(sites.neighbours, expected)
 
 
@@ -106,12 +106,12 @@ def test_the_rulebook_lists_every_pair_of_neighbours_once_block_by_block(mask, f
 @every_form
 def test_neighbours_in_other_sites_are_their_rows_around_mine(mask, form):
     sites, others = form(Sites.from_mask(mask)), form(Sites.from_mask(mask.flip(0, 1, 2)))
-    around = F.pad(others.slot.view(mask.shape), (1, 1, 1, 1), value=-1)
+    around = F.pad(others.row_of_place.view(mask.shape), (1, 1, 1, 1), value=-1)
     height, width = mask.shape[1:]
     shifted = [around[:, dy : dy + height, dx : dx + width].flatten() for dy in range(3) for dx in range(3)]
     expected = torch.stack(shifted, 1)[sites.index]
-    if sites.live is not None:
-        expected[~sites.live] = -1
+    if sites.valid is not None:
+        expected[~sites.valid] = -1
     assert torch.equal(sites.neighbours_in(others), expected)
 
 
@@ -122,7 +122,7 @@ def test_without_leaves_the_sites_that_the_others_lack(mask, form):
     for mine, theirs in ((form(sites), others), (sites, form(others)), (form(sites), form(others))):
         left = mine.without(theirs)
         assert torch.equal(left.mask, mask & ~mask.flip(0, 1, 2))
-        if left.live is not None:  # rows stay where they are
+        if left.valid is not None:  # rows stay where they are
             assert torch.equal(left.index, mine.index)
 
 
@@ -134,8 +134,10 @@ def test_pooling_keeps_a_place_where_any_of_its_four_was_active(mask, form):
     frames, height, width = mask.shape[0], mask.shape[1] // 2, mask.shape[2] // 2
     four = mask[:, : 2 * height, : 2 * width].reshape(frames, height, 2, width, 2)
     assert torch.equal(pooled.mask, four.any(4).any(2))
-    slot = sites.slot.view(mask.shape)[:, : 2 * height, : 2 * width].reshape(frames, height, 2, width, 2)
-    assert torch.equal(children, slot.permute(0, 1, 3, 2, 4).reshape(-1, 4)[pooled.index])
+    row_of_place = sites.row_of_place.view(mask.shape)[:, : 2 * height, : 2 * width].reshape(
+        frames, height, 2, width, 2
+    )
+    assert torch.equal(children, row_of_place.permute(0, 1, 3, 2, 4).reshape(-1, 4)[pooled.index])
 
 
 @every_mask
@@ -153,9 +155,9 @@ def test_links_lead_back_from_the_pooled_rows(mask, form):
 def test_keeping_rows_keeps_their_sites(mask, form):
     sites = form(Sites.from_mask(mask))
     chosen = random_mask(*mask.shape, 0.5, seed=1)
-    kept = sites.keep(sites.collect(chosen.flatten(1)))
-    assert kept.live is None
-    assert torch.equal(kept.mask, mask & chosen)
+    selected = sites.keep(sites.gather(chosen.flatten(1)))
+    assert selected.valid is None
+    assert torch.equal(selected.mask, mask & chosen)
 
 
 @every_mask
@@ -164,12 +166,12 @@ def test_keeping_rows_keeps_their_sites(mask, form):
 def test_narrowing_takes_the_rows_of_the_kept_sites(mask, wide_form, kept_form):
     packed = Sites.from_mask(mask)
     sites = wide_form(packed)
-    kept = kept_form(packed.keep(packed.collect(random_mask(*mask.shape, 0.5, seed=1).flatten(1))))
+    selected = kept_form(packed.keep(packed.gather(random_mask(*mask.shape, 0.5, seed=1).flatten(1))))
     features = rows(sites).requires_grad_()
-    taken = narrow(features, sites, kept)
-    assert torch.equal(taken, rows(kept))
+    taken = select_rows(features, sites, selected)
+    assert torch.equal(taken, rows(selected))
     (taken * taken).sum().backward()
-    assert torch.equal(sites.to_dense(features.grad), kept.to_dense(2 * taken.detach()))
+    assert torch.equal(sites.to_dense(features.grad), selected.to_dense(2 * taken.detach()))
 
 
 def test_unused_rows_add_nothing_to_the_grid():

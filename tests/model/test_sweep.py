@@ -9,14 +9,14 @@ import pytest
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_model.experiments import sweep as many
-from mesm_model.runs.settings import Choice, Machine, choose
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, resolve_config
 
-QUIET = Machine(quiet=True)
-TINY = ["width=2", "hidden=8", "d=4", "heads=1", "feed_forward=8", "epochs=1"]
+QUIET = RuntimeOptions(quiet=True)
+TINY = ["width=2", "hidden=8", "embed_dim=4", "heads=1", "feed_forward=8", "epochs=1"]
 
 
-def choice(small: Dataset, name: str) -> Choice:
-    return choose(small, name, {}, TINY)
+def choice(small: Dataset, name: str) -> RunConfig:
+    return resolve_config(small, name, {}, TINY)
 
 
 def written(out: Path) -> dict[Path, int]:

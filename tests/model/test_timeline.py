@@ -20,19 +20,19 @@ from mesm_data.media.video import frames
 from mesm_data.synth.stamp import read_frame_number
 from mesm_model.prediction import timeline
 from mesm_model.prediction.predict import Result, load_model, predict
-from mesm_model.prediction.timeline import _moved_words, moved_by, notes, to_json, to_text, write_page
-from mesm_model.prediction.transcripts import Line
+from mesm_model.prediction.timeline import _moved_words, notes, to_json, to_text, top_modality, write_page
+from mesm_model.prediction.transcripts import Segment
 from tests.browser import Page, needs_chromium, open_browser
-from tests.data.made_up import made_up_rows, write_made_up
+from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 from tests.model.untrained import write_run
 
-LINES = [Line(0.5, 2.0, "We <b>meet</b> & greet."), Line(2.2, 4.0, "“At last.”"), Line(5.0, 7.0, "So long.")]
+LINES = [Segment(0.5, 2.0, "We <b>meet</b> & greet."), Segment(2.2, 4.0, "“At last.”"), Segment(5.0, 7.0, "So long.")]
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("made")
-    dataset = open_dataset(write_made_up(folder / "set", made_up_rows(5)))
+    dataset = open_dataset(write_synthetic(folder / "set", synthetic_rows(5)))
     synth.write_iemocap(folder / "raw", 1, seconds=8, awkward=False, size=(480, 240))
     video = next(path for path in (folder / "raw").rglob("*.avi") if not path.name.startswith("."))
     return predict(video, load_model(write_run(folder / "run", dataset)), LINES)
@@ -73,8 +73,8 @@ def test_json_holds_times_words_probabilities_decisions_and_what_moved_them(resu
     assert (first["start"], first["end"], first["text"]) == (0.5, 2.0, "We <b>meet</b> & greet.")
     assert first["probabilities"] == dict(zip(told["emotions"], values, strict=True))
     assert first["decisions"] == ["excited", "happiness"], "0.5 is not above 0.5"
-    assert first["drop_one"]["text"]["excited"] == pytest.approx(0.4)
-    assert first["moved_by"] == "audio"
+    assert first["leave_one_out"]["text"]["excited"] == pytest.approx(0.4)
+    assert first["top_modality"] == "audio"
     assert first["faces"] == {"taken": 3, "found": 3}
 
 
@@ -82,7 +82,7 @@ def test_what_moved_a_decision_is_what_changes_the_likeliest_emotion_most(result
     one = decided(result, [0.9, 0.1, 0.1, 0.1, 0.1, 0.1]).predictions[0]
     far = np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.9], np.float32)  # moves all but the likeliest one
     near = np.array([0.8, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
-    assert moved_by(result.model, replace(one, without={"t": far, "a": near, "v": far})) == "a"
+    assert top_modality(result.model, replace(one, without={"t": far, "a": near, "v": far})) == "a"
 
 
 def test_the_page_names_the_emotion_that_was_moved_and_says_where_nothing_was(result: Result) -> None:
@@ -145,14 +145,16 @@ def test_the_film_on_the_page_is_the_video(page: Path, result: Result, tmp_path:
 
 def test_red_lies_where_the_attention_kept_something(page: Path, result: Result) -> None:
     html = page.read_text(encoding="utf-8")
-    images = re.findall(r'class="kept" src="data:image/png;base64,([^"]*)"', html)
+    images = re.findall(r'class="selected" src="data:image/png;base64,([^"]*)"', html)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[0]))))
     levels = [level for level in result.predictions[0].answer.levels if level.modality == "v"]
-    kept = levels[0].kept[0].numpy() | levels[1].kept[0].numpy().repeat(2, 0).repeat(2, 1)
-    np.testing.assert_array_equal(shown[:, :24, 3] > 0, kept | levels[2].kept[0].numpy().repeat(4, 0).repeat(4, 1))
+    selected = levels[0].selected[0].numpy() | levels[1].selected[0].numpy().repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(
+        shown[:, :24, 3] > 0, selected | levels[2].selected[0].numpy().repeat(4, 0).repeat(4, 1)
+    )
     sound = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[1]))))
     chunks = [level for level in result.predictions[0].answer.levels if level.modality == "a"]
-    assert (sound[::-1][:, :16, 3][chunks[0].kept[0].numpy()] > 0).all(), "low tones are below"
+    assert (sound[::-1][:, :16, 3][chunks[0].selected[0].numpy()] > 0).all(), "low tones are below"
 
 
 def test_of_many_utterances_some_have_pictures_and_the_page_says_so(
@@ -175,7 +177,7 @@ def test_a_model_without_attention_shows_none(result: Result, tmp_path: Path) ->
     plain = [replace(one, answer=replace(one.answer, levels=())) for one in result.predictions]
     write_page(tmp_path / "page.html", replace(result, predictions=tuple(plain)))
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert 'class="kept"' not in html
+    assert 'class="selected"' not in html
     assert "ttention" not in html.partition("<main")[2]
 
 
@@ -249,7 +251,7 @@ def test_nothing_on_the_timeline_is_cut_off(browser: Page, page: Path) -> None:
 @needs_chromium
 def test_the_red_can_be_taken_away(browser: Page, page: Path) -> None:
     browser.open(page)
-    shown = "getComputedStyle(document.querySelector('.kept')).display"
+    shown = "getComputedStyle(document.querySelector('.selected')).display"
     assert browser.run(shown) == "block"
     browser.run("red.click()")
     assert browser.run(shown) == "none"

@@ -13,20 +13,20 @@ import torch
 
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
-from mesm_data.files import alone
+from mesm_data.files import exclusive
 from mesm_data.synth import planted, synthetic_dataset
 from mesm_model.evaluation import metrics
 from mesm_model.models import fe2e, mesm
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs import folder
-from mesm_model.runs.distributed import Ranks, join
-from mesm_model.runs.settings import Machine, Settings, choose
+from mesm_model.runs.distributed import Distributed, init_distributed
+from mesm_model.runs.settings import RuntimeOptions, Settings, resolve_config
 from mesm_model.training.running_statistics import RunningStatistics
 from mesm_model.training.train import _positive_weight, _too_large, train
 from tests.model import processes
 from tests.model.narrow import NARROW, batch
 
-QUIET = Machine(quiet=True)
+QUIET = RuntimeOptions(quiet=True)
 ONCE = Settings(epochs=1, batch=16, lr=1e-3)
 CONFIG = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
 
@@ -35,7 +35,7 @@ def run(
     dataset: Dataset, out: Path, settings: Settings = ONCE, config: Any = CONFIG, name: str = "fe2e"
 ) -> dict[str, Any]:
     """One run in this process; its scores.json."""
-    with join("cpu") as ranks:
+    with init_distributed("cpu") as ranks:
         return train(dataset, name, config, settings, out, ranks, QUIET)
 
 
@@ -104,7 +104,10 @@ def test_no_process_scores_before_the_best_epoch_is_on_the_disk(small: Dataset, 
 
 
 def test_processes_that_cannot_share_a_step_are_told_what_to_give(small: Dataset, tmp_path: Path) -> None:
-    with join("cpu") as ranks, pytest.raises(DataError, match=r"2 processes cannot share evenly .* --set accumulate=2"):
+    with (
+        init_distributed("cpu") as ranks,
+        pytest.raises(DataError, match=r"2 processes cannot share evenly .* --set grad_accumulation=2"),
+    ):
         train(small, "fe2e", CONFIG, ONCE, tmp_path / "run", replace(ranks, world=2), QUIET)
 
 
@@ -117,7 +120,7 @@ def test_running_figures_of_a_step_do_not_depend_on_the_order_of_its_batches() -
         for n in order:
             with figures.of_one_batch():
                 norm(data[n])
-        with join("cpu") as ranks:
+        with init_distributed("cpu") as ranks:
             figures.settle(ranks)
         assert norm.running_mean is not None
         seen.append(norm.running_mean)
@@ -150,7 +153,7 @@ def test_another_run_into_the_same_folder_is_refused_naming_the_field(small: Dat
 
 def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Path) -> None:
     about = {"model": "fe2e", "config": {}, "settings": {}, "data": {}}
-    with join("cpu") as ranks, folder.begin(tmp_path / "run", about, ranks):
+    with init_distributed("cpu") as ranks, folder.begin(tmp_path / "run", about, ranks):
         pass
     assert run(small, tmp_path / "run")["epochs"] == 1
 
@@ -168,7 +171,7 @@ def test_a_run_that_ended_while_another_waited_is_not_gone_on_with(small: Datase
     out = tmp_path / "run"
 
     @dataclass(frozen=True)
-    class Behind(Ranks):
+    class Behind(Distributed):
         """One that is held up until another run has come and gone."""
 
         def wait(self) -> None:
@@ -186,7 +189,7 @@ def test_a_run_that_ended_while_another_waited_is_not_gone_on_with(small: Datase
 
 def test_what_the_first_process_writes_does_not_make_another_refuse_the_folder(tmp_path: Path) -> None:
     @dataclass(frozen=True)
-    class Behind(Ranks):
+    class Behind(Distributed):
         """The second of two, held up until the first has long begun."""
 
         def wait(self) -> None:
@@ -205,7 +208,7 @@ def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small
         run(small, tmp_path / "mine")
     (tmp_path / "run").mkdir()
     with (
-        alone(tmp_path / "run", "trains"),
+        exclusive(tmp_path / "run", "trains"),
         pytest.raises(DataError, match="another process trains in this folder; wait for it, or give another --out"),
     ):
         run(small, tmp_path / "run")
@@ -297,7 +300,9 @@ def test_rare_emotions_weigh_by_negatives_per_positive_and_absent_ones_by_one() 
     assert _positive_weight(labels).tolist() == [3.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"deterministic": True}, {"accumulate": 3, "clip": 0.1}])
+@pytest.mark.parametrize(
+    "changed", [{"precision": "bf16"}, {"deterministic": True}, {"grad_accumulation": 3, "clip": 0.1}]
+)
 def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], small: Dataset, tmp_path: Path) -> None:
     try:
         means = run(small, tmp_path / "run", replace(ONCE, **changed))["parts"]["test"]["means"]
@@ -316,7 +321,7 @@ def test_a_small_clip_keeps_the_gradient_from_counting(small: Dataset, tmp_path:
 def test_out_of_memory_says_what_was_in_the_batch_and_which_option_helps() -> None:
     told = _too_large(batch((2, 1, 4), (3, 2, 3)), Settings(batch=8))
     assert "in a batch of 2 utterances with 5 faces, 3 mel chunks and 7 tokens" in told
-    assert "lower --batch (now 8) or --set budget=... (now 8000 megabytes)" in told
+    assert "lower --batch (now 8) or --set batch_memory_mb=... (now 8000 megabytes)" in told
     assert "--precision bf16 or --set recompute_front=true" in told
 
 
@@ -382,7 +387,7 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def learn(dataset: Dataset, out: Path, name: str, *settings: str) -> dict[str, float]:
     """Mean scores on test of a model, with the settings that the dataset suggests and these."""
-    choice = choose(dataset, name, {}, list(settings))
+    choice = resolve_config(dataset, name, {}, list(settings))
     torch.set_num_threads(1)
     return run(dataset, out, choice.settings, choice.config, name)["parts"]["test"]["means"]
 
@@ -393,22 +398,22 @@ def test_a_model_comes_close_to_the_best_reachable_accuracy(
 ) -> None:
     """One short run of a very narrow FE2E each."""
     found = learn(learnable, tmp_path / "run", "fe2e", f"modalities={modalities.lower()}", *SMALL)
-    is_close(found, planted.planted_ceiling([1.0] * (modalities != "T"), 1.0 * (modalities == "T")), within=0.05)
+    is_close(found, planted.planted_bayes_optimal([1.0] * (modalities != "T"), 1.0 * (modalities == "T")), within=0.05)
 
 
 def test_mesm_at_half_the_attention_stays_within_two_points_of_fe2e(tmp_path: Path) -> None:
     """Both as the planted corpus suggests them: the longest test. Of three seeds the gaps were 1.0, -0.1 and 0.7."""
-    ceiling = planted.write_planted(tmp_path / "data")["TAV"]
+    bayes_optimal = planted.write_planted(tmp_path / "data")["TAV"]
     dataset = open_dataset(tmp_path / "data")
     dense = learn(dataset, tmp_path / "fe2e", "fe2e", "patience=2")
     sparse = learn(dataset, tmp_path / "mesm", "mesm", "top_p=0.5")
-    is_close(dense, ceiling, within=0.04)
-    is_close(sparse, ceiling, within=0.05)
+    is_close(dense, bayes_optimal, within=0.04)
+    is_close(sparse, bayes_optimal, within=0.05)
     assert sparse["acc"] > dense["acc"] - 0.02
     assert sparse["auc"] > dense["auc"] - 0.02
 
 
-def is_close(found: dict[str, float], best: synthetic_dataset.Ceiling, within: float) -> None:
+def is_close(found: dict[str, float], best: synthetic_dataset.BayesOptimal, within: float) -> None:
     assert best.accuracy - within < found["acc"] < best.accuracy + 0.02
     assert best.auc is not None
     assert best.auc - within < found["auc"] < best.auc + 0.02

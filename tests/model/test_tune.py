@@ -14,24 +14,24 @@ from click.testing import CliRunner
 
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
-from mesm_data.files import alone
+from mesm_data.files import exclusive
 from mesm_model import models
 from mesm_model.cli import main
 from mesm_model.experiments import tune
 from mesm_model.features import store
 from mesm_model.loader import open_part
 from mesm_model.models.common.search_space import Between, OneOf
-from mesm_model.runs.distributed import join
-from mesm_model.runs.settings import Choice, Machine, Settings, choose
+from mesm_model.runs.distributed import init_distributed
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, Settings, resolve_config
 
 QUICK = ("epochs=2", "feed_forward=16", "layers=1")
 FIXED = ("epochs", "layers")
 
 
-def search(dataset: Dataset, out: Path, trials: int, choice: Choice | None = None, **more: Any) -> list[tune.Trial]:
-    chosen = choice or choose(dataset, "lf-trans", {}, QUICK)
-    with join("cpu") as ranks:
-        return tune.tune(dataset, chosen, trials, out, ranks, Machine(quiet=True), **{"fixed": FIXED} | more)
+def search(dataset: Dataset, out: Path, trials: int, choice: RunConfig | None = None, **more: Any) -> list[tune.Trial]:
+    chosen = choice or resolve_config(dataset, "lf-trans", {}, QUICK)
+    with init_distributed("cpu") as ranks:
+        return tune.tune(dataset, chosen, trials, out, ranks, RuntimeOptions(quiet=True), **{"fixed": FIXED} | more)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_settings_of_a_trial_killed_twice_are_not_drawn_again(
 def test_a_trial_killed_when_it_was_to_be_stopped_is_stopped(
     featured: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = choose(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
+    choice = resolve_config(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
     whole = search(featured, tmp_path / "whole", 7, choice)
     stop = tune._Epochs._stop_if_worse
 
@@ -179,7 +179,7 @@ def test_a_trial_killed_when_it_was_to_be_stopped_is_stopped(
 
 
 def test_a_trial_that_is_worse_than_most_is_stopped_early(featured: Dataset, tmp_path: Path) -> None:
-    choice = choose(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
+    choice = resolve_config(featured, "lf-trans", {}, ("epochs=4", "feed_forward=16", "layers=1"))
     trials = search(featured, tmp_path / "pruned", 7, choice)
     stopped = [trial for trial in trials if trial.pruned]
     assert stopped
@@ -208,12 +208,12 @@ def test_another_search_in_the_folder_and_one_at_work_are_refused(
     with pytest.raises(
         DataError, match=r"plan.json: this folder holds a search with another settings; give another --out"
     ):
-        search(featured, out, 6, choose(featured, "lf-trans", {}, ("epochs=3", "feed_forward=16", "layers=1")))
+        search(featured, out, 6, resolve_config(featured, "lf-trans", {}, ("epochs=3", "feed_forward=16", "layers=1")))
     (tmp_path / "mine.txt").write_text("mine")
     for folder in (tmp_path, Path(featured.index["features"]["folder"])):  # which has a plan.json too
         with pytest.raises(DataError, match="not empty and no search of this program"):
             search(featured, folder, 1)
-    with alone(out, "searches"), pytest.raises(DataError, match="another process searches in this folder"):
+    with exclusive(out, "searches"), pytest.raises(DataError, match="another process searches in this folder"):
         search(featured, out, 6)
     with pytest.raises(DataError, match="every setting that could be searched for is given; leave one out"):
         search(featured, tmp_path / "none", 1, fixed=list(models.load("lf-trans").SPACE))

@@ -1,4 +1,4 @@
-"""Where a model looks is drawn as it was traced, layer by layer, with what that kept and spared."""
+"""Where a model looks is drawn as it was traced, layer by layer, with what that selected and spared."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,11 @@ from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_model.cli import main
 from mesm_model.prediction import attention_maps
-from mesm_model.prediction.attention_maps import draw, look, look_for_each_emotion
-from mesm_model.prediction.overlay import kept_share
+from mesm_model.prediction.attention_maps import draw, explain, explain_each_emotion
+from mesm_model.prediction.overlay import selected_share
 from mesm_model.prediction.predict import Model, load_model
 from mesm_model.runs.checkpoint import CheckpointError
-from tests.data.made_up import EMOTIONS, made_up_rows
+from tests.data.synthetic_rows import EMOTIONS, synthetic_rows
 from tests.model.filmed import write_filmed
 from tests.model.untrained import write_run
 
@@ -56,41 +56,41 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_utterances_are_looked_at_as_they_are_in_the_dataset(dataset: Dataset, model: Model) -> None:
-    found = look(dataset, model, [ID, "Ses01F_impro01_F000"])
+    found = explain(dataset, model, [ID, "Ses01F_impro01_F000"])
     assert [one.utterance.id for one in found] == [ID, "Ses01F_impro01_F000"]
-    row = made_up_rows()[2]
+    row = synthetic_rows()[2]
     np.testing.assert_array_equal(found[0].clip.faces, row.clip.faces)
     assert found[0].utterance.text == row.utterance.text
-    assert {(level.modality, level.level, len(level.kept)) for level in found[0].answer.levels} == {
+    assert {(level.modality, level.level, len(level.selected)) for level in found[0].answer.levels} == {
         (letter, layer, frames) for letter, frames in (("v", 3), ("a", 4)) for layer in (1, 2, 3)
     }
 
 
 def test_a_smaller_p_keeps_fewer_places(dataset: Dataset, run: Path) -> None:
-    kept = {}
+    selected = {}
     for p in (0.2, None, 0.9):
-        (one,) = look(dataset, load_model(run, top_p=p), [ID])
-        kept[p] = np.mean([kept_share(level).mean() for level in one.answer.levels if level.level == 1])
-    assert kept[0.2] < 0.21 < kept[None] < 0.51 < 0.75 < kept[0.9]
+        (one,) = explain(dataset, load_model(run, top_p=p), [ID])
+        selected[p] = np.mean([selected_share(level).mean() for level in one.answer.levels if level.level == 1])
+    assert selected[0.2] < 0.21 < selected[None] < 0.51 < 0.75 < selected[0.9]
 
 
 def test_for_each_emotion_the_surest_of_those_with_it_alone_is_shown(dataset: Dataset, model: Model) -> None:
-    found = look_for_each_emotion(dataset, model, "train")
+    found = explain_each_emotion(dataset, model, "train")
     assert [one.utterance.labels.index(1) for one in found] == list(range(len(EMOTIONS)))
     of_train = [row["id"] for row in dataset.rows(["id", "labels"], "train") if row["labels"][3]]
-    happy = {one.utterance.id: one.answer.probability[3] for one in look(dataset, model, of_train)}
+    happy = {one.utterance.id: one.answer.probability[3] for one in explain(dataset, model, of_train)}
     assert found[3].utterance.id == max(happy, key=lambda name: happy[name])
 
 
 def test_emotions_that_nobody_has_are_left_out(dataset: Dataset, model: Model) -> None:
-    assert len(look_for_each_emotion(dataset, model, "test")) == 2
+    assert len(explain_each_emotion(dataset, model, "test")) == 2
     with pytest.raises(DataError, match=r"no part 'exam', expected one of train, valid, test"):
-        look_for_each_emotion(dataset, model, "exam")
+        explain_each_emotion(dataset, model, "exam")
 
 
 def test_an_unknown_id_is_told_with_those_it_may_have_meant(dataset: Dataset, model: Model) -> None:
     with pytest.raises(DataError, match=r"no utterance 'Ses01F_impro1_F002'; nearest are Ses01F_impro01_F002"):
-        look(dataset, model, ["Ses01F_impro1_F002"])
+        explain(dataset, model, ["Ses01F_impro1_F002"])
 
 
 def test_a_model_without_attention_and_data_of_another_recipe_are_refused(
@@ -98,12 +98,12 @@ def test_a_model_without_attention_and_data_of_another_recipe_are_refused(
 ) -> None:
     write_run(tmp_path / "fe2e", dataset, "fe2e")
     with pytest.raises(DataError, match=r"a fe2e has no attention to show; expected a run of mesm"):
-        look(dataset, load_model(tmp_path / "fe2e"), [ID])
+        explain(dataset, load_model(tmp_path / "fe2e"), [ID])
     with pytest.raises(DataError, match=r"a fe2e has no attention to show"):
         load_model(tmp_path / "fe2e", top_p=0.5)
     other = Dataset(dataset.folder, dataset.index | {"recipe_digest": "f" * 64})
     with pytest.raises(CheckpointError, match=r"was trained on clips of recipe"):
-        look(other, model, [ID])
+        explain(other, model, [ID])
 
 
 # ---- the picture
@@ -113,28 +113,28 @@ def test_the_picture_says_what_each_layer_kept_and_spared(
     dataset: Dataset, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = texts(monkeypatch)
-    (one,) = look(dataset, model, [ID])
+    (one,) = explain(dataset, model, [ID])
     draw(tmp_path / "overlay.png", [one], model)
     told = "\n".join(said)
     assert f"{model.run}, p = 0.5." in told
     assert "label: frustrated; model: anger 0." in told
     for level in one.answer.levels:
         for frame in (0, 2):  # the faces that were found, at 0 and 1 s, and the chunks of these times
-            assert f"kept {100 * kept_share(level)[frame]:.0f} %" in told
+            assert f"selected {100 * selected_share(level)[frame]:.0f} %" in told
     assert told.count("spared") == 2 * (3 + 3) + 2, "two moments, three layers of faces and of sound, and in all"
     for words in ("at 0.0 s", "at 1.0 s", "0.8", "1.2 s", "layer 3", "mel chunk", "8000", "Hz"):
         assert words in told
 
 
 def test_the_same_picture_has_the_same_bytes_and_red_in_it(dataset: Dataset, model: Model, tmp_path: Path) -> None:
-    looked = look(dataset, model, [ID])
+    looked = explain(dataset, model, [ID])
     for name in ("one.png", "two.png"):
         draw(tmp_path / name, looked, model)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
 def test_red_is_drawn_over_the_kept_places_of_a_face(dataset: Dataset, model: Model, tmp_path: Path) -> None:
-    (one,) = look(dataset, model, [ID])
+    (one,) = explain(dataset, model, [ID])
     grey = replace(one, clip=replace(one.clip, faces=np.full_like(one.clip.faces, 128)))
     draw(tmp_path / "grey.png", [grey], model)
     shown = np.asarray(Image.open(tmp_path / "grey.png").convert("RGB")).astype(int)
@@ -142,12 +142,12 @@ def test_red_is_drawn_over_the_kept_places_of_a_face(dataset: Dataset, model: Mo
     red = int(((faces[..., 0] > 150) & (faces[..., 1] < 100)).sum())
     of_a_picture = (120 * (attention_maps.FACE_WIDE - 0.12)) ** 2
     levels = [level for level in one.answer.levels if level.modality == "v"]
-    expected = sum(kept_share(level)[face] for level in levels for face in (0, 2)) * of_a_picture
+    expected = sum(selected_share(level)[face] for level in levels for face in (0, 2)) * of_a_picture
     assert red == pytest.approx(expected, rel=0.05), "of the two faces that were found"
 
 
 def test_an_utterance_without_faces_or_without_sound_is_drawn(dataset: Dataset, model: Model, tmp_path: Path) -> None:
-    (one,) = look(dataset, model, [ID])
+    (one,) = explain(dataset, model, [ID])
     levels = {letter: tuple(x for x in one.answer.levels if x.modality == letter) for letter in "va"}
     blind = replace(one, clip=replace(one.clip, faces=one.clip.faces[:0], face_found=one.clip.face_found[:0]))
     deaf = replace(one, clip=replace(one.clip, mels=one.clip.mels[:0]))

@@ -8,7 +8,7 @@ import pytest
 
 from mesm_data.errors import DataError
 from mesm_data.synth.film import write_wav
-from mesm_model.prediction.transcripts import Line, listen, read_words
+from mesm_model.prediction.transcripts import Segment, listen, read_words
 from tests.model.scripted_whisper import write_transformers_whisper
 
 SRT = """1
@@ -44,7 +44,7 @@ IEMOCAP = (
 LABELS = "1.5\t4.25\tWe meet at last.\n3723.004 3725 Yes.\n"
 
 
-def read(folder: Path, text: str | bytes, name: str = "words.txt") -> list[Line]:
+def read(folder: Path, text: str | bytes, name: str = "words.txt") -> list[Segment]:
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_words(path)
@@ -65,7 +65,7 @@ def read(folder: Path, text: str | bytes, name: str = "words.txt") -> list[Line]
 def test_every_kind_of_transcript_is_known_by_what_is_in_it(
     tmp_path: Path, content: str, texts: list[str], ends: str
 ) -> None:
-    expected = [Line(1.5, 4.25, texts[0]), Line(3723.004, 3725.0, texts[1])]
+    expected = [Segment(1.5, 4.25, texts[0]), Segment(3723.004, 3725.0, texts[1])]
     assert read(tmp_path, content.replace("\n", ends)) == expected
 
 
@@ -92,14 +92,14 @@ def test_cues_without_a_word_are_left_out(tmp_path: Path) -> None:
     text = (
         "1\n00:00:01,0 --> 00:00:02,0\n\n2\n00:00:03,0 --> 00:00:04,0\n<b> </b>\n\n3\n00:00:05,0 --> 00:00:06,0\nSo.\n"
     )
-    assert read(tmp_path, text) == [Line(5.0, 6.0, "So.")]
+    assert read(tmp_path, text) == [Segment(5.0, 6.0, "So.")]
 
 
 @pytest.mark.parametrize(
     "content", ["1 2 Größe".encode("utf-8-sig"), "1 2 Größe".encode("cp1252")], ids=["utf-8 with mark", "windows"]
 )
 def test_old_encodings_read(tmp_path: Path, content: bytes) -> None:
-    assert read(tmp_path, content) == [Line(1.0, 2.0, "Größe")]
+    assert read(tmp_path, content) == [Segment(1.0, 2.0, "Größe")]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from mesm_data.dataset.reader import Dataset
 from mesm_model import models
 from mesm_model.batch import FACE, MEL, Batch, Example, collate
 from mesm_model.models.common import two_phase
-from mesm_model.runs.distributed import join
-from mesm_model.runs.settings import Machine, choose
+from mesm_model.runs.distributed import init_distributed
+from mesm_model.runs.settings import RuntimeOptions, resolve_config
 from mesm_model.training.train import train
 
 EMOTIONS = 3
@@ -88,7 +88,7 @@ def hold_work(name: str, **settings: Any) -> None:
 
 def learned(dataset: Dataset, out: Any, name: str, *settings: str) -> float:
     """Train on a dataset with features; the mean AUC on test."""
-    choice = choose(dataset, name, {}, settings)
-    with join("cpu") as ranks:
-        scores = train(dataset, name, choice.config, choice.settings, out, ranks, Machine(quiet=True))
+    choice = resolve_config(dataset, name, {}, settings)
+    with init_distributed("cpu") as ranks:
+        scores = train(dataset, name, choice.config, choice.settings, out, ranks, RuntimeOptions(quiet=True))
     return scores["parts"]["test"]["means"]["auc"]

@@ -15,16 +15,16 @@ from mesm_model.batch import FRAMES, Batch
 
 
 @dataclass(frozen=True)
-class Work:
+class MacCount:
     """What one stage of one modality costs, over all utterances that were counted."""
 
     modality: str  # "t", "a" or "v"
     stage: str  # one of STAGES
     macs: int
-    inside: int  # the same without the products with a border of zeros
+    macs_without_padding: int  # the same without the products with a border of zeros
 
     @classmethod
-    def exact(cls, modality: str, stage: str, macs: int) -> "Work":
+    def exact(cls, modality: str, stage: str, macs: int) -> "MacCount":
         """Of a stage without convolution borders."""
         return cls(modality, stage, macs, macs)
 
@@ -83,7 +83,7 @@ def _add(*layers: tuple[int, int]) -> tuple[int, int]:
     return sum(macs for macs, _ in layers), sum(inside for _, inside in layers)
 
 
-def shared_work(model: Any, batch: Batch) -> list[Work]:
+def shared_work(model: Any, batch: Batch) -> list[MacCount]:
     """The stages that FE2E and MESM have in common: all but attention and convolution."""
     config, work = model.config, []
     for modality in model.frames:
@@ -92,14 +92,14 @@ def shared_work(model: Any, batch: Batch) -> list[Work]:
         frames = int(counts.sum())
         macs, inside = low_level(modality, config.width)
         features = 8 * config.width * (height // 16) * (breadth // 16)
-        heads = len(batch) * config.d * config.emotions
-        encoder = transformer(counts + 1, config.d, config.layers, config.feed_forward)  # + 1: the CLS
+        heads = len(batch) * config.embed_dim * config.emotions
+        encoder = transformer(counts + 1, config.embed_dim, config.layers, config.feed_forward)  # + 1: the CLS
         work += [
-            Work(modality, "low level", frames * macs, frames * inside),
-            Work.exact(modality, "flatten", frames * config.hidden * (features + config.d)),
-            Work.exact(modality, "transformer", encoder + heads),
+            MacCount(modality, "low level", frames * macs, frames * inside),
+            MacCount.exact(modality, "flatten", frames * config.hidden * (features + config.embed_dim)),
+            MacCount.exact(modality, "transformer", encoder + heads),
         ]
     if model.text is not None:
         head = len(batch) * model.text.hidden_size * config.emotions
-        work.append(Work.exact("t", "text", text_encoder(batch.token_counts, model.text.encoder.config) + head))
+        work.append(MacCount.exact("t", "text", text_encoder(batch.token_counts, model.text.encoder.config) + head))
     return work

@@ -72,9 +72,11 @@ class UtteranceTransformer(nn.Module):
     Padding is masked. The CLS of an utterance without frames sees nothing but itself.
     """
 
-    def __init__(self, d: int, layers: int, heads: int, feed_forward: int, dropout: float, positions: bool) -> None:
+    def __init__(
+        self, d: int, layers: int, heads: int, feed_forward: int, dropout: float, positional_encoding: bool
+    ) -> None:
         super().__init__()
-        self.positions = positions
+        self.positions = positional_encoding
         self.cls = nn.Parameter(torch.randn(1, d) / math.sqrt(d))
         layer = nn.TransformerEncoderLayer(d, heads, feed_forward, dropout, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)

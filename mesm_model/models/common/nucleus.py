@@ -10,31 +10,31 @@ from mesm_model.sparse.sites import Sites
 ROUNDING = 1e-6
 
 
-def nucleus_mask(prob: Tensor, p: float, offered: Tensor | None = None) -> Tensor:
+def nucleus_mask(prob: Tensor, p: float, candidates: Tensor | None = None) -> Tensor:
     """bool [N, S]: of each frame the fewest sites of `prob` [N, S], the largest first, that hold a share p of its mass.
 
-    Of equally probable sites the first in site order goes in. Only `offered` sites, bool [N, S], take part; without it
-    those with a positive mass. At least one of them is chosen, at most ceil(p * offered); p = 1 chooses all of them.
+    Of equally probable sites the first in site order goes in. Only `candidates` sites, bool [N, S], take part; without it
+    those with a positive mass. At least one of them is chosen, at most ceil(p * candidates); p = 1 chooses all of them.
     Raises ValueError for p outside of (0, 1].
     """
-    if offered is None:
-        offered = prob > 0
+    if candidates is None:
+        candidates = prob > 0
     if p == 1:
-        return offered
-    mass, order = prob.double().where(offered, -1).sort(dim=-1, descending=True, stable=True)
+        return candidates
+    mass, order = prob.double().where(candidates, -1).sort(dim=-1, descending=True, stable=True)
     there = mass >= 0
     mass = mass.clamp_min(0)
     rank = torch.arange(prob.shape[-1], device=prob.device)
     needed = (mass.cumsum(-1) - mass < p * mass.sum(-1, keepdim=True)) | (rank == 0)
-    chosen = there & needed & (rank < largest_nucleus(offered.sum(-1, keepdim=True), p))
+    chosen = there & needed & (rank < largest_nucleus(candidates.sum(-1, keepdim=True), p))
     return torch.zeros_like(chosen).scatter_(-1, order, chosen)
 
 
-def largest_nucleus(offered: Tensor, p: float) -> Tensor:
-    """ceil(p * offered): the k most probable of m sites hold at least k / m, so no nucleus needs more."""
+def largest_nucleus(candidates: Tensor, p: float) -> Tensor:
+    """ceil(p * candidates): the k most probable of m sites hold at least k / m, so no nucleus needs more."""
     if not 0 < p <= 1:
         raise ValueError(f"p is {p}, expected 0 < p <= 1")
-    return (p * offered.double() - ROUNDING).ceil().clamp_min(1)
+    return (p * candidates.double() - ROUNDING).ceil().clamp_min(1)
 
 
 def select(sites: Sites, prob: Tensor, p: float, backend: str = "auto") -> Sites:
@@ -53,4 +53,4 @@ def select(sites: Sites, prob: Tensor, p: float, backend: str = "auto") -> Sites
         most = int(largest_nucleus(torch.tensor(sites.height * sites.width), p))
         return select.select(sites, prob, p, most, ROUNDING)
     chosen = nucleus_mask(prob.detach(), p, sites.mask.flatten(1))
-    return sites.keep(sites.collect(chosen))
+    return sites.keep(sites.gather(chosen))

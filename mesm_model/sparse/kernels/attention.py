@@ -80,45 +80,45 @@ def score_grad_kernel(
 
 
 @triton.jit
-def let_through_kernel(
-    X, INDEX, LIVE, ATTENTION, COUNT, Y, m, S,
+def gather_selected_kernel(
+    X, INDEX, VALID, ATTENTION, COUNT, Y, m, S,
     GATE: tl.constexpr, ALL_LIVE: tl.constexpr, C: tl.constexpr, SUM: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Y [m, C]: rows INDEX [m] of X [n, C], 0 for one that is not LIVE; with GATE times ATTENTION [n] * COUNT [F]."""
+    """Y [m, C]: rows INDEX [m] of X [n, C], 0 for one that is not VALID; with GATE times ATTENTION [n] * COUNT [F]."""
     at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    live = at < m
+    valid = at < m
     if not ALL_LIVE:
-        live = live & (tl.load(LIVE + at, mask=live, other=0) != 0)
-    row = tl.load(INDEX + at, mask=live, other=0)
+        valid = valid & (tl.load(VALID + at, mask=valid, other=0) != 0)
+    row = tl.load(INDEX + at, mask=valid, other=0)
     across = (column < C)[None, :]
-    x = tl.load(X + row[:, None] * C + column[None, :], mask=live[:, None] & across, other=0.0)
+    x = tl.load(X + row[:, None] * C + column[None, :], mask=valid[:, None] & across, other=0.0)
     if GATE:
-        weight = tl.load(ATTENTION + row, mask=live, other=0.0).to(SUM) * tl.load(COUNT + row // S).to(SUM)
+        weight = tl.load(ATTENTION + row, mask=valid, other=0.0).to(SUM) * tl.load(COUNT + row // S).to(SUM)
         x = x.to(SUM) * weight[:, None]
     place = at.to(tl.int64)[:, None] * C + column[None, :]
     tl.store(Y + place, x.to(Y.dtype.element_ty), mask=(at < m)[:, None] & across)
 
 
 @triton.jit
-def let_through_grad_kernel(
-    GRAD, X, SLOT, ATTENTION, COUNT, GRAD_X, GRAD_ATTENTION, n, S,
+def gather_selected_grad_kernel(
+    GRAD, X, ROW_OF_PLACE, ATTENTION, COUNT, GRAD_X, GRAD_ATTENTION, n, S,
     GATE: tl.constexpr, C: tl.constexpr, SUM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Of all rows [n, C] and their attention [n]: what SLOT [n], the row of GRAD [m, C] of each place or -1, brings."""
+    """Of all rows [n, C] and their attention [n]: what ROW_OF_PLACE [n], the row of GRAD [m, C] of each place or -1, brings."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
-    at = tl.load(SLOT + row, mask=row < n, other=NONE)
-    kept = at >= 0
-    inside = kept[:, None] & (column < C)[None, :]
+    at = tl.load(ROW_OF_PLACE + row, mask=row < n, other=NONE)
+    selected = at >= 0
+    inside = selected[:, None] & (column < C)[None, :]
     place = row[:, None] * C + column[None, :]
     grad = tl.load(GRAD + at[:, None] * C + column[None, :], mask=inside, other=0.0).to(SUM)
     x = tl.load(X + place, mask=inside, other=0.0).to(SUM)
     count = tl.load(COUNT + row // S, mask=row < n, other=0.0).to(SUM)
     tl.store(GRAD_ATTENTION + row, tl.sum(grad * x, 1) * count, mask=row < n)
     if GATE:
-        grad = grad * (tl.load(ATTENTION + row, mask=kept, other=0.0).to(SUM) * count)[:, None]
+        grad = grad * (tl.load(ATTENTION + row, mask=selected, other=0.0).to(SUM) * count)[:, None]
     tl.store(GRAD_X + place, grad.to(GRAD_X.dtype.element_ty), mask=(row < n)[:, None] & (column < C)[None, :])
 
 
@@ -140,12 +140,12 @@ def scores(keys: Tensor, queries: Tensor, weight: Tensor, places: int) -> Tensor
     return Scores.apply(keys, queries, weight, places)
 
 
-def let_through(x: Tensor, attention: Tensor, count: Tensor, kept: Sites, gate: bool) -> Tensor:
-    """The rows [m, C] of x [n, C] at the sites `kept`, each of which has a row; `attention` is [F, S].
+def gather_selected(x: Tensor, attention: Tensor, count: Tensor, selected: Sites, gate: bool) -> Tensor:
+    """The rows [m, C] of x [n, C] at the sites `selected`, each of which has a row; `attention` is [F, S].
 
     With `gate` each is weighted by its attention times count [F]; without, its attention gets the same gradient.
     """
-    return LetThrough.apply(x, attention, count, kept, gate)
+    return GatherSelected.apply(x, attention, count, selected, gate)
 
 
 class Scores(torch.autograd.Function):
@@ -180,22 +180,22 @@ class Scores(torch.autograd.Function):
         return grad_keys, of_frames[:, 0].to(queries.dtype), of_frames[:, 1].sum(0).to(weight.dtype), None
 
 
-class LetThrough(torch.autograd.Function):
-    """y = x, or x a N of the frame, at the kept rows;  dx = dy, or dy a N;  da = N dy . x;  0 at the others."""
+class GatherSelected(torch.autograd.Function):
+    """y = x, or x a N of the frame, at the selected rows;  dx = dy, or dy a N;  da = N dy . x;  0 at the others."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, attention: Tensor, count: Tensor, kept: Sites, gate: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, attention: Tensor, count: Tensor, selected: Sites, gate: bool) -> Tensor:
         x, attention = x.contiguous(), attention.contiguous()
         ctx.save_for_backward(x, attention, count)
-        ctx.kept, ctx.gate = kept, gate
-        if kept.full and not gate:
+        ctx.selected, ctx.gate = selected, gate
+        if selected.all_active and not gate:
             return x.view_as(x)
-        rows, channels = len(kept.index), x.shape[1]
-        live = kept.index if kept.live is None else kept.live
+        rows, channels = len(selected.index), x.shape[1]
+        valid = selected.index if selected.valid is None else selected.valid
         y = x.new_empty(rows, channels)
-        let_through_kernel[(triton.cdiv(rows, ROWS),)](
-            x, kept.index, live, attention, count, y, rows, attention.shape[1],
-            gate, kept.live is None, channels, triton_sum_type(x), ROWS, _columns(channels),
+        gather_selected_kernel[(triton.cdiv(rows, ROWS),)](
+            x, selected.index, valid, attention, count, y, rows, attention.shape[1],
+            gate, selected.valid is None, channels, triton_sum_type(x), ROWS, _columns(channels),
         )  # fmt: skip
         return y
 
@@ -205,8 +205,8 @@ class LetThrough(torch.autograd.Function):
         x, attention, count = ctx.saved_tensors
         n, channels = x.shape
         grad_x, grad_attention, columns = torch.empty_like(x), torch.empty_like(attention), _columns(channels)
-        let_through_grad_kernel[(triton.cdiv(n, ROWS),)](
-            grad.contiguous(), x, ctx.kept.slot, attention, count, grad_x, grad_attention, n, attention.shape[1],
+        gather_selected_grad_kernel[(triton.cdiv(n, ROWS),)](
+            grad.contiguous(), x, ctx.selected.row_of_place, attention, count, grad_x, grad_attention, n, attention.shape[1],
             ctx.gate, channels, triton_sum_type(x), ROWS, columns, num_warps=_warps(columns),
         )  # fmt: skip
         return grad_x, grad_attention, None, None, None

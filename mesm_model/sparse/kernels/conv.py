@@ -5,7 +5,7 @@ unused rows stay 0, and every count lives on the device, so a step can be captur
 
 The convolution walks the rows in the order of their 9-bit neighbour code, so that the rows of a tile lack the same
 neighbours and whole offsets are skipped. It is one flat loop over (offset, channel chunk): with two nested loops the
-compiler neither loaded ahead nor kept the sums in registers (1 KB of stack for sm_90); flat it uses wgmma, asynchronous
+compiler neither loaded ahead nor selected the sums in registers (1 KB of stack for sm_90); flat it uses wgmma, asynchronous
 copies and no stack. Gradients of weights are summed from a fixed number of parts: the same in every run. Row numbers
 are multiplied in int64: the front's rows of 14,563 faces fill an int32.
 
@@ -74,9 +74,9 @@ def conv_kernel(
     tl.store(Y + row[:, None] * COUT + column[None, :], y, mask=(row >= 0)[:, None] & (column < COUT)[None, :])
     if STATISTICS:
         total = y.to(SUM)  # as it will be read: in a channel that hardly varies the rounding is what varies
-        live = tl.load(NEIGHBOUR + 4 * padded + at) >= 0
+        valid = tl.load(NEIGHBOUR + 4 * padded + at) >= 0
         mean = tl.sum(total, 0) / tl.maximum(tl.load(LIVE_COUNT + tile), 1)
-        away = tl.where(live[:, None], total - mean[None, :], 0.0)
+        away = tl.where(valid[:, None], total - mean[None, :], 0.0)
         tl.store(STATS + (tile * 2) * COUT + column, mean, mask=column < COUT)
         tl.store(STATS + (tile * 2 + 1) * COUT + column, tl.sum(away * away, 0), mask=column < COUT)
 
@@ -126,9 +126,9 @@ def convolve(x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
     return Convolution.apply(x, weight, sites, False)[0]
 
 
-def gradient_in(grad: Tensor, weight: Tensor, rows: Sites, kept: Sites) -> Tensor:
-    """What would be the gradient at `rows`, sites that `kept` lacks, if they had been read: [m, Cout] -> [n, Cin]."""
-    return _product(grad, weight, make_tables(rows, kept), len(rows.index), True, False)[0]
+def gradient_in(grad: Tensor, weight: Tensor, rows: Sites, selected: Sites) -> Tensor:
+    """What would be the gradient at `rows`, sites that `selected` lacks, if they had been read: [m, Cout] -> [n, Cin]."""
+    return _product(grad, weight, make_tables(rows, selected), len(rows.index), True, False)[0]
 
 
 def tiling(cin: int, cout: int, element_size: int) -> Tiling:

@@ -15,7 +15,7 @@ from mesm_model.sparse.kernels.common import grid, power_of_two, sum_type, trito
 from mesm_model.sparse.kernels.conv import Convolution
 from mesm_model.sparse.kernels.select import NONE
 from mesm_model.sparse.kernels.tables import tables
-from mesm_model.sparse.mask_gradient import Offered, learn_from_left_out
+from mesm_model.sparse.mask_gradient import MaskInputs, add_mask_gradient
 from mesm_model.sparse.sites import Sites, links
 
 
@@ -77,7 +77,7 @@ def figures_kernel(
 
 @triton.jit
 def norm_relu_kernel(
-    Y, CHILD, LIVE, GAIN, BIAS, MEAN, INVERSE, Z, BEST, TAP, m,
+    Y, CHILD, VALID, GAIN, BIAS, MEAN, INVERSE, Z, BEST, TAP, m,
     C: tl.constexpr, TAPS: tl.constexpr, WIDTH: tl.constexpr, ALL_LIVE: tl.constexpr, SUM: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -95,11 +95,11 @@ def norm_relu_kernel(
     bias = tl.load(BIAS + column, mask=column < C, other=0.0).to(SUM)
     place = row[:, None] * C + column[None, :]
     if TAPS == 1:
-        live = inside
+        valid = inside
         if not ALL_LIVE:
-            live = live & (tl.load(LIVE + row, mask=row < m, other=0) != 0)[:, None]
-        y = tl.load(Y + place, mask=live, other=0.0).to(SUM)
-        z = tl.where(live, (y - mean[None, :]) * scale[None, :] + bias[None, :], 0.0)
+            valid = valid & (tl.load(VALID + row, mask=row < m, other=0) != 0)[:, None]
+        y = tl.load(Y + place, mask=valid, other=0.0).to(SUM)
+        z = tl.where(valid, (y - mean[None, :]) * scale[None, :] + bias[None, :], 0.0)
     else:
         z = tl.full((ROWS, COLUMNS), float("-inf"), SUM)
         best = tl.zeros((ROWS, COLUMNS), SUM)
@@ -144,7 +144,7 @@ def norm_grad_sums_kernel(
 
 @triton.jit
 def norm_grad_kernel(
-    GRAD, Y, Z, TAP, LINK, LIVE, GAIN, MEAN, INVERSE, SUMS, COUNT, GRAD_Y, n,
+    GRAD, Y, Z, TAP, LINK, VALID, GAIN, MEAN, INVERSE, SUMS, COUNT, GRAD_Y, n,
     FIXED: tl.constexpr, C: tl.constexpr, TAPS: tl.constexpr, WIDTH: tl.constexpr, ALL_LIVE: tl.constexpr,
     SUM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -156,12 +156,12 @@ def norm_grad_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (row < n)[:, None] & (column < C)[None, :]
-    live = inside
+    valid = inside
     if not ALL_LIVE:
-        live = live & (tl.load(LIVE + row, mask=row < n, other=0) != 0)[:, None]
+        valid = valid & (tl.load(VALID + row, mask=row < n, other=0) != 0)[:, None]
     place = row[:, None] * C + column[None, :]
     if TAPS == 1:
-        passed = live & (tl.load(Z + place, mask=live, other=0.0) > 0.0)
+        passed = valid & (tl.load(Z + place, mask=valid, other=0.0) > 0.0)
         grad = tl.load(GRAD + place, mask=passed, other=0.0).to(SUM)
     else:
         if WIDTH:
@@ -170,7 +170,7 @@ def norm_grad_kernel(
             link = (line // 2 * (WIDTH // 2) + column_of_frame // 2) * TAPS + line % 2 * 2 + column_of_frame % 2
         else:
             link = tl.load(LINK + row, mask=row < n, other=NONE)
-        linked = live & (link >= 0)[:, None]
+        linked = valid & (link >= 0)[:, None]
         above = (link // TAPS)[:, None] * C + column[None, :]
         mine = tl.load(TAP + above, mask=linked, other=TAPS).to(tl.int32) == (link % TAPS)[:, None]
         passed = linked & mine & (tl.load(Z + above, mask=linked, other=0.0) > 0.0)
@@ -182,9 +182,9 @@ def norm_grad_kernel(
         count = tl.maximum(tl.load(COUNT), 1.0)
         grad_mean = tl.load(SUMS + column, mask=column < C, other=0.0) / count
         grad_slope = tl.load(SUMS + C + column, mask=column < C, other=0.0) / count
-        normed = (tl.load(Y + place, mask=live, other=0.0).to(SUM) - mean[None, :]) * inverse[None, :]
+        normed = (tl.load(Y + place, mask=valid, other=0.0).to(SUM) - mean[None, :]) * inverse[None, :]
         grad = grad - grad_mean[None, :] - normed * grad_slope[None, :]
-    tl.store(GRAD_Y + place, tl.where(live, gain[None, :] * grad, 0.0).to(GRAD_Y.dtype.element_ty), mask=inside)
+    tl.store(GRAD_Y + place, tl.where(valid, gain[None, :] * grad, 0.0).to(GRAD_Y.dtype.element_ty), mask=inside)
 
 
 # Mean [C], 1 / standard deviation [C], and the rows that they were taken over; None where they are fixed.
@@ -195,17 +195,17 @@ SUM_ROWS = 256  # of a block of the passes that add up
 
 def conv_norm_relu(
     x: Tensor, weight: Tensor, norm: nn.modules.batchnorm._BatchNorm, sites: Sites, children: Tensor | None = None,
-    offered: Offered | None = None,
+    candidates: MaskInputs | None = None,
 ) -> Tensor:  # fmt: skip
     """Convolution, norm over active rows, ReLU, [n, Cin] -> [n, Cout]; with `children` [m, 4] their max, [m, Cout].
 
-    `offered` is what the rows were chosen from, if their mask is to learn from what it left out.
+    `candidates` is what the rows were chosen from, if their mask is to learn from what it left out.
     """
     y, stats = Convolution.apply(x, weight, sites, norm.training)
-    if offered is not None:
-        y = learn_from_left_out(y, weight, offered, sites, "triton")
+    if candidates is not None:
+        y = add_mask_gradient(y, weight, candidates, sites, "triton")
     figures = _batch_figures(stats, tables(sites).live_count, norm) if norm.training else _running_figures(norm)
-    return NormRelu.apply(y, norm.weight, norm.bias, *figures, sites.live, children, 0)
+    return NormRelu.apply(y, norm.weight, norm.bias, *figures, sites.valid, children, 0)
 
 
 def norm_relu(y: Tensor, norm: nn.modules.batchnorm._BatchNorm, pooled_width: int = 0) -> Tensor:
@@ -249,7 +249,7 @@ class NormRelu(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, y: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, count: Tensor | None,
-        live: Tensor | None, children: Tensor | None, pooled_width: int,
+        valid: Tensor | None, children: Tensor | None, pooled_width: int,
     ) -> Tensor:  # fmt: skip
         y = y.contiguous()
         n, channels = y.shape
@@ -260,18 +260,18 @@ class NormRelu(torch.autograd.Function):
         tap = torch.empty(m if pooled else 0, channels, dtype=torch.int8, device=y.device)
         programs, columns = grid(m, PASS_ROWS, channels)
         norm_relu_kernel[programs](
-            y, y if children is None else children, y if live is None else live, gain, bias, mean, inverse,
+            y, y if children is None else children, y if valid is None else valid, gain, bias, mean, inverse,
             z, best, tap, m,
-            channels, 4 if pooled else 1, pooled_width, live is None, triton_sum_type(y), PASS_ROWS, columns,
+            channels, 4 if pooled else 1, pooled_width, valid is None, triton_sum_type(y), PASS_ROWS, columns,
         )  # fmt: skip
-        ctx.save_for_backward(y, gain, mean, inverse, count, live, children, z, best, tap)
+        ctx.save_for_backward(y, gain, mean, inverse, count, valid, children, z, best, tap)
         ctx.pooled, ctx.pooled_width = pooled, pooled_width
         return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, gain, mean, inverse, count, live, children, z, best, tap = ctx.saved_tensors
+        y, gain, mean, inverse, count, valid, children, z, best, tap = ctx.saved_tensors
         grad = grad.contiguous()
         n, channels = y.shape
         sum_type = triton_sum_type(y)
@@ -284,9 +284,9 @@ class NormRelu(torch.autograd.Function):
         grad_y = torch.empty_like(y)
         programs, columns = grid(n, PASS_ROWS, channels)
         norm_grad_kernel[programs](
-            grad, y, z, tap, y if children is None else links(children, n), y if live is None else live,
+            grad, y, z, tap, y if children is None else links(children, n), y if valid is None else valid,
             gain, mean, inverse, sums, sums if count is None else count, grad_y, n,
-            count is None, channels, 4 if ctx.pooled else 1, ctx.pooled_width, live is None,
+            count is None, channels, 4 if ctx.pooled else 1, ctx.pooled_width, valid is None,
             sum_type, PASS_ROWS, columns,
         )  # fmt: skip
         return grad_y, sums[1].to(gain.dtype), sums[0].to(gain.dtype), *(None,) * 6

@@ -15,7 +15,7 @@ NONE = tl.constexpr(-1)
 
 @triton.jit
 def select_kernel(
-    PROB, OFFERED, INDEX, LIVE, SLOT, CAP,
+    PROB, CANDIDATES, INDEX, VALID, ROW_OF_PLACE, CAP,
     P: tl.constexpr, ROUNDING: tl.constexpr, S: tl.constexpr, PAD: tl.constexpr,
 ):  # fmt: skip
     """One frame. A site is chosen if the mass of those before it, in falling order and then site order, is below p.
@@ -25,11 +25,11 @@ def select_kernel(
     """
     frame = tl.program_id(0)
     here = tl.arange(0, PAD)
-    offered = tl.load(OFFERED + frame * S + here, mask=here < S, other=0) != 0
-    prob = tl.abs(tl.load(PROB + frame * S + here, mask=offered, other=0.0).to(tl.float32))
-    bits = tl.where(offered, prob.to(tl.int32, bitcast=True), NONE)
+    candidates = tl.load(CANDIDATES + frame * S + here, mask=here < S, other=0) != 0
+    prob = tl.abs(tl.load(PROB + frame * S + here, mask=candidates, other=0.0).to(tl.float32))
+    bits = tl.where(candidates, prob.to(tl.int32, bitcast=True), NONE)
     wanted = P * tl.sum(prob, 0)
-    most = tl.ceil(tl.sum(offered.to(tl.int32), 0).to(tl.float64) * P - ROUNDING).to(tl.int32)
+    most = tl.ceil(tl.sum(candidates.to(tl.int32), 0).to(tl.float64) * P - ROUNDING).to(tl.int32)
     low = tl.sum(here * 0, 0)
     high = low + 0x7FFFFFFF
     for _ in range(31):
@@ -47,10 +47,10 @@ def select_kernel(
     chosen = (bits > high) | (last & (needed | (count + nth == 0)))
     taken = tl.sum(chosen.to(tl.int32), 0)
     row = frame * CAP + tl.cumsum(chosen.to(tl.int32), 0) - 1
-    tl.store(SLOT + frame * S + here, tl.where(chosen, row, NONE), mask=here < S)
+    tl.store(ROW_OF_PLACE + frame * S + here, tl.where(chosen, row, NONE), mask=here < S)
     tl.store(INDEX + row, frame * S + here, mask=chosen)
     tl.store(INDEX + frame * CAP + here, frame * S + tl.zeros_like(here), mask=(here >= taken) & (here < CAP))
-    tl.store(LIVE + frame * CAP + here, here < taken, mask=here < CAP)
+    tl.store(VALID + frame * CAP + here, here < taken, mask=here < CAP)
 
 
 def select(sites: Sites, prob: Tensor, p: float, most: int, rounding: float) -> Sites:
@@ -58,12 +58,12 @@ def select(sites: Sites, prob: Tensor, p: float, most: int, rounding: float) -> 
     frames, places = prob.shape
     device = prob.device
     index = torch.empty(frames * most, dtype=torch.int64, device=device)
-    live = torch.empty(frames * most, dtype=torch.bool, device=device)
-    slot = torch.empty(frames * places, dtype=torch.int64, device=device)
+    valid = torch.empty(frames * most, dtype=torch.bool, device=device)
+    row_of_place = torch.empty(frames * places, dtype=torch.int64, device=device)
     select_kernel[(frames,)](
-        prob.detach().contiguous(), sites.mask, index, live, slot, most,
+        prob.detach().contiguous(), sites.mask, index, valid, row_of_place, most,
         p, rounding, places, triton.next_power_of_2(places),
     )  # fmt: skip
-    kept = Sites(index, sites.frames, sites.height, sites.width, live)
-    kept.cache["slot"] = slot
-    return kept
+    selected = Sites(index, sites.frames, sites.height, sites.width, valid)
+    selected.cache["row_of_place"] = row_of_place
+    return selected

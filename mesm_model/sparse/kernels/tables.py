@@ -17,27 +17,27 @@ UNUSED = tl.constexpr(512)  # the code of a row without a site: sorts behind the
 
 
 @triton.jit
-def code_kernel(INDEX, SLOT, LIVE, CODE, n, H, W, BLOCK: tl.constexpr, ALL_LIVE: tl.constexpr):
+def code_kernel(INDEX, ROW_OF_PLACE, VALID, CODE, n, H, W, BLOCK: tl.constexpr, ALL_LIVE: tl.constexpr):
     """CODE[r], int16: bit k tells whether row r has a neighbour at offset k; UNUSED for a row without a site."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    live = row < n
+    valid = row < n
     if not ALL_LIVE:
-        live = live & (tl.load(LIVE + row, mask=live, other=0) != 0)
-    index = tl.load(INDEX + row, mask=live, other=0)
+        valid = valid & (tl.load(VALID + row, mask=valid, other=0) != 0)
+    index = tl.load(INDEX + row, mask=valid, other=0)
     place = index % (H * W)
     y = place // W
     x = place % W
     code = tl.zeros((BLOCK,), tl.int32)
     for k in tl.static_range(9):
-        inside = live & (y + k // 3 >= 1) & (y + k // 3 <= H) & (x + k % 3 >= 1) & (x + k % 3 <= W)
-        there = tl.load(SLOT + index + (k // 3 - 1) * W + (k % 3 - 1), mask=inside, other=NONE)
+        inside = valid & (y + k // 3 >= 1) & (y + k // 3 <= H) & (x + k % 3 >= 1) & (x + k % 3 <= W)
+        there = tl.load(ROW_OF_PLACE + index + (k // 3 - 1) * W + (k % 3 - 1), mask=inside, other=NONE)
         code = code | tl.where(there >= 0, 1 << k, 0)
-    tl.store(CODE + row, tl.where(live, code, UNUSED).to(tl.int16), mask=row < n)
+    tl.store(CODE + row, tl.where(valid, code, UNUSED).to(tl.int16), mask=row < n)
 
 
 @triton.jit
 def tile_kernel(
-    INDEX, SLOT, CODE, ORDER, ROW, NEIGHBOUR, BITS, COUNT, OFFSETS, LIVE_COUNT, n, padded, W, ROWS: tl.constexpr
+    INDEX, ROW_OF_PLACE, CODE, ORDER, ROW, NEIGHBOUR, BITS, COUNT, OFFSETS, LIVE_COUNT, n, padded, W, ROWS: tl.constexpr
 ):  # fmt: skip
     """One tile of rows in code order: their numbers, their neighbours [9, padded], and the offsets any of them has.
 
@@ -48,14 +48,14 @@ def tile_kernel(
     row = tl.load(ORDER + at, mask=at < n, other=NONE)
     code = tl.load(CODE + at, mask=at < n, other=UNUSED).to(tl.int32)
     tl.store(ROW + at, row.to(tl.int32))
-    live = code < UNUSED
-    index = tl.load(INDEX + row, mask=live, other=0)
-    bits = tl.max(tl.where(live, code & 1, 0), 0) * 0
+    valid = code < UNUSED
+    index = tl.load(INDEX + row, mask=valid, other=0)
+    bits = tl.max(tl.where(valid, code & 1, 0), 0) * 0
     count = bits
     packed = bits.to(tl.int64)
     for k in tl.static_range(9):
-        present = live & (((code >> k) & 1) != 0)
-        there = tl.load(SLOT + index + (k // 3 - 1) * W + (k % 3 - 1), mask=present, other=NONE)
+        present = valid & (((code >> k) & 1) != 0)
+        there = tl.load(ROW_OF_PLACE + index + (k // 3 - 1) * W + (k % 3 - 1), mask=present, other=NONE)
         tl.store(NEIGHBOUR + k * padded + at, there.to(tl.int32))
         any_here = tl.max(present.to(tl.int32), 0)
         bits += any_here << k
@@ -64,7 +64,7 @@ def tile_kernel(
     tl.store(BITS + tile, bits)
     tl.store(COUNT + tile, count)
     tl.store(OFFSETS + tile, packed)
-    tl.store(LIVE_COUNT + tile, tl.sum(live.to(tl.int32), 0))
+    tl.store(LIVE_COUNT + tile, tl.sum(valid.to(tl.int32), 0))
 
 
 @triton.jit
@@ -110,10 +110,10 @@ def make_tables(sites: Sites, others: Sites) -> Tables:
     n, device = sites.index.numel(), sites.index.device
     tiles = triton.cdiv(n, ROWS)
     padded = tiles * ROWS
-    live = sites.index if sites.live is None else sites.live
+    valid = sites.index if sites.valid is None else sites.valid
     code = torch.empty(n, dtype=torch.int16, device=device)
     code_kernel[(triton.cdiv(n, 256),)](
-        sites.index, others.slot, live, code, n, sites.height, sites.width, 256, sites.live is None
+        sites.index, others.row_of_place, valid, code, n, sites.height, sites.width, 256, sites.valid is None
     )
     code, order = code.sort(stable=True)
     made = Tables(
@@ -128,7 +128,7 @@ def make_tables(sites: Sites, others: Sites) -> Tables:
     )
     bits = torch.empty(tiles, dtype=torch.int32, device=device)
     tile_kernel[(tiles,)](
-        sites.index, others.slot, code, order, made.row, made.neighbour, bits, made.count, made.offsets,
+        sites.index, others.row_of_place, code, order, made.row, made.neighbour, bits, made.count, made.offsets,
         made.live_count, n, padded, sites.width, ROWS,
     )  # fmt: skip
     offset_kernel[(9,)](bits, made.tile, made.tile_count, tiles, 1024)

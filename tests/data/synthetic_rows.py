@@ -12,7 +12,7 @@ from mesm_data.dataset import schema, writer
 from mesm_data.dataset.schema import Row
 from mesm_data.errors import Issue
 from mesm_data.utterance import Vote, write_utterances
-from tests.data.rows import made_up_row
+from tests.data.rows import synthetic_row
 
 EMOTIONS = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
 LEFT_OUT = (
@@ -22,13 +22,13 @@ LEFT_OUT = (
 )
 
 
-def made_up_rows(count: int = 20) -> list[Row]:
+def synthetic_rows(count: int = 20) -> list[Row]:
     """Rows in three parts, with three raters each; every third is doubtful."""
     parts = ["train"] * (count - 4) + ["valid"] * 2 + ["test"] * 2
-    return [_rated(made_up_row(n, part), n) for n, part in enumerate(parts)]
+    return [_rated(synthetic_row(n, part), n) for n, part in enumerate(parts)]
 
 
-def write_made_up(
+def write_synthetic(
     folder: Path, rows: Sequence[Row], left_out: Sequence[Issue] = LEFT_OUT, corpus: str = "iemocap"
 ) -> Path:
     """The dataset of these rows, one shard a part, with the index that a build would write."""
