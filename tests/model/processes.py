@@ -31,7 +31,7 @@ CONFIG = mesm.Config(
     feed_forward=16,
     dropout=0.2,
 )
-SETTINGS = Settings(epochs=4, batch=7, grad_accumulation=2, lr=0.003, text_lr_scale=0.5, clip=1.0)
+SETTINGS = Settings(epochs=4, batch=7, grad_accumulation=2, lr=0.003, text_lr_scale=0.5, grad_clip_norm=1.0)
 STEPS = 4 * 4  # of 48 utterances in 7 batches: in the last step of an epoch the second process has nothing to do
 PATIENCE = 120.0  # seconds
 _save = checkpoint.save

@@ -286,7 +286,7 @@ def test_training_stops_when_valid_gets_no_better(small: Dataset, tmp_path: Path
     [
         ({"lr": 0.0}, "setting lr: found 0.0, expected more than 0"),
         ({"precision": "fp8"}, "setting precision: found 'fp8', expected one of fp32, bf16, fp16"),
-        ({"clip": -1.0}, "setting clip: found -1.0, expected 0 or more"),
+        ({"grad_clip_norm": -1.0}, "setting grad_clip_norm: found -1.0, expected 0 or more"),
         ({"seed": -1}, "setting seed: found -1, expected 0 or more"),
     ],
 )
@@ -301,7 +301,7 @@ def test_rare_emotions_weigh_by_negatives_per_positive_and_absent_ones_by_one() 
 
 
 @pytest.mark.parametrize(
-    "changed", [{"precision": "bf16"}, {"deterministic": True}, {"grad_accumulation": 3, "clip": 0.1}]
+    "changed", [{"precision": "bf16"}, {"deterministic": True}, {"grad_accumulation": 3, "grad_clip_norm": 0.1}]
 )
 def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], small: Dataset, tmp_path: Path) -> None:
     try:
@@ -313,7 +313,7 @@ def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], s
 
 def test_a_small_clip_keeps_the_gradient_from_counting(small: Dataset, tmp_path: Path) -> None:
     """Adam does not care for the scale of gradients, but the log tells the norm before clipping."""
-    run(small, tmp_path / "run", replace(ONCE, clip=1e-3))
+    run(small, tmp_path / "run", replace(ONCE, grad_clip_norm=1e-3))
     norms = [line["gradient"] for line in folder.read_log(tmp_path / "run") if "step" in line]
     assert min(norms) > 1e-3
 
