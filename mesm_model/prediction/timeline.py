@@ -175,8 +175,8 @@ class _Piece:
     faces: str
     mel: str
     share: float  # of the piece's width that the mel fills
-    kept_faces: str
-    kept_mel: str
+    selected_faces: str
+    selected_mel: str
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _attention(model: Model, one: Prediction) -> list[str]:
 def _pieces(model: Model, one: Prediction) -> list[_Piece]:
     example = _example(model, one)
     slots, mel = face_slots(example), grey_mel(one.clip.mels)[:, : example.mel.shape[1]]
-    seen, heard = (_kept(one, letter) for letter in "va")
+    seen, heard = (_selected(one, letter) for letter in "va")
     frames = SLOT / model.recipe.hop  # of a slot
     found = []
     for piece in pieces(example, SECONDS):
@@ -232,14 +232,14 @@ def _pieces(model: Model, one: Prediction) -> list[_Piece]:
                 faces=_uri(piece.faces, "jpeg"),
                 mel=_jpeg(mel[:, begin:end]) if sound else "",
                 share=piece.share,
-                kept_faces=_red(_strip(seen, slots, first, count)) if seen is not None else "",
-                kept_mel=_red(_stretch(heard, begin, end, mel.shape[0])) if heard is not None and sound else "",
+                selected_faces=_red(_strip(seen, slots, first, count)) if seen is not None else "",
+                selected_mel=_red(_stretch(heard, begin, end, mel.shape[0])) if heard is not None and sound else "",
             )
         )
     return found
 
 
-def _kept(one: Prediction, letter: str) -> np.ndarray | None:
+def _selected(one: Prediction, letter: str) -> np.ndarray | None:
     """The share of the layers that selected each place, float [F, H, W]; None where nothing was looked at."""
     levels = of_modality(one.answer.levels, letter)
     return depth(levels) / len(levels) if levels and len(levels[0].selected) else None

@@ -138,7 +138,7 @@ def test_the_trace_is_that_of_the_whole_utterance_alone(model: Model, dialogue: 
     one = predict(dialogue, model, lines(1.0)).predictions[0]
     assert [(level.modality, level.level) for level in one.answer.levels] == [(m, n) for m in "av" for n in (1, 2, 3)]
     for level in one.answer.levels:
-        assert len(level.kept) == {"a": len(one.clip.mels), "v": len(one.clip.faces)}[level.modality]
+        assert len(level.selected) == {"a": len(one.clip.mels), "v": len(one.clip.faces)}[level.modality]
 
 
 # ---- who is in view
