@@ -45,9 +45,8 @@ def compare(what: str, job: Job, folder: Path, rounds: int) -> None:
     model = untrained(job, folder / f"run-{what}")
     lines = [Segment(u.start, u.end, u.text) for u in job.utterances]
     video = job.raw / job.utterances[0].source.video
-    clips = [
-        outcome.clip for outcome in make_clips(job.raw, job.utterances, job.recipe, MTCNN()) if outcome.clip is not None
-    ]
+    decoded = make_clips(job.raw, job.utterances, job.recipe, MTCNN())
+    clips = [outcome.clip for outcome in decoded.outcomes if outcome.clip is not None]
     times: dict[str, list[float]] = {"build": [], "forward": [], "predict": [], "with page": []}
     for _ in range(rounds + 1):
         times["build"].append(busy(lambda: run_job(job)))

@@ -357,7 +357,7 @@ def _decode(job: Job) -> list[Any]:
     from mesm_data.decode import Outcome, make_clips
 
     try:
-        return make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe))
+        return list(make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe)).outcomes)
     except Exception as error:  # noqa: BLE001  what a broken file may raise has no end
         told = f"{type(error).__name__}: {str(error).replace(f'{job.raw}/', '')}"
         issues = [Issue(u.id, "job-failed", f"{u.source.video}: {told}") for u in job.utterances]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from mesm_data.clip import Clip, Recipe
 from mesm_data.errors import DOUBTFUL, Issue, MediaError
 from mesm_data.faces.crops import centre_crop, crop_face
 from mesm_data.faces.detector import Detection, FaceDetector
-from mesm_data.faces.tracking import follow
+from mesm_data.faces.tracking import follow, follow_all
 from mesm_data.media.audio import sounds
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.mel import mel_chunks, resample
@@ -20,13 +20,12 @@ from mesm_data.media.video import frames
 from mesm_data.utterance import Utterance
 
 END_TOLERANCE = 0.25  # seconds by which media may end before an utterance does, or before the other medium
+SHORTEST = 0.1  # seconds that must be left of an utterance that is cut at the end of the recording
 SILENCE = 1e-3  # a peak below -60 dB of full scale
-FULL_SCALE = 0.999  # a sample this large touches the bayes_optimal ...
-CLIPPED_SHARE = 1e-3  # ... and a thousandth of them is heard as clipping
+FULL_SCALE = 0.999  # a sample this large counts as clipped ...
+CLIPPED_SHARE = 1e-3  # ... and audio with this share of them as clipping
 FACES_A_BATCH = 16
-BYTES_HELD = (
-    128_000_000  # of faceless pictures that may wait for a box of their utterance: 23 s of 720p, 2 min of IEMOCAP
-)
+BYTES_HELD = 128_000_000  # of faceless frames that may wait for a box: 23 s of 720p, 2 minutes of IEMOCAP
 
 
 class Outcome(NamedTuple):
@@ -37,21 +36,69 @@ class Outcome(NamedTuple):
     issues: tuple[Issue, ...]
 
 
-def make_clips(root: Path, utterances: Sequence[Utterance], recipe: Recipe, detector: FaceDetector) -> list[Outcome]:
-    """Clips of the utterances of ONE recording, decoded in one forward pass; in the order given.
+class FacesAt(NamedTuple):
+    """The faces found at one moment, the largest first; boxes in pixels of the speaker's part of the frame."""
 
-    Memory grows with the clips and the longest faceless stretch, not with the recording. Media that cannot be used
-    becomes an Issue of each utterance that it costs; nothing is raised for it.
+    time: float  # seconds of the recording
+    faces: tuple[Detection, ...]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one forward pass through a recording gave.
+
+    Decoding stops after the last utterance. Where an utterance reaches beyond the recording, `video_end` and
+    `audio_end` are therefore the true ends, whatever the header claims.
+    """
+
+    outcomes: tuple[Outcome, ...]  # one per utterance, in the order given
+    faces: tuple[FacesAt, ...]  # everyone in view at each moment looked at, in time order
+    video_end: float  # second of the recording at which the last decoded frame ends
+    audio_end: float  # second at which the last decoded sample ends; of several audio files the earliest
+
+    @property
+    def end(self) -> float:
+        """Second up to which both video and audio can be read."""
+        return min(self.video_end, self.audio_end)
+
+
+def make_clips(
+    root: Path,
+    utterances: Sequence[Utterance],
+    recipe: Recipe,
+    detector: FaceDetector,
+    *,
+    person: int = 1,
+    cut: bool = False,
+) -> Decoded:
+    """Clips of the utterances of ONE recording, decoded in one forward pass.
+
+    `person` chooses whose faces are taken where several people are in view: 1 is the one `follow` picks, the others
+    are those of `follow_all`; where there are fewer people, every clip is `no-face`. With `cut`, an utterance that the
+    recording ends within is given as far as it goes (`Outcome.utterance` has the new end), provided that `SHORTEST`
+    seconds of it are left. Media that cannot be used becomes an Issue of each utterance that it costs; nothing is
+    raised for it. Memory grows with the clips and the longest faceless stretch, not with the recording.
     """
     source = utterances[0].source
     assert all((u.source.video, u.source.offset) == (source.video, source.offset) for u in utterances)
-    film = _watch(root / source.video, utterances, recipe, detector)
-    speakers = _choose_speakers(utterances, film)
-    heard = _listen(root, utterances, recipe)
-    return [
-        _outcome(u, film, moments, speaker, sound, recipe)
-        for u, moments, speaker, sound in zip(utterances, film.moments, speakers, heard, strict=True)
+    video = _watch(root / source.video, utterances, recipe, detector)
+    audio = _listen(root, utterances, recipe, video.log.end if cut else math.inf)
+    if cut:
+        utterances = [_cut_at_end(u, video, heard) for u, heard in zip(utterances, audio, strict=True)]
+        for moments, u in zip(video.moments, utterances, strict=True):
+            moments[:] = [moment for moment in moments if moment.wanted < u.end]
+    speakers = _choose_speakers(utterances, video, person)
+    outcomes = [
+        _outcome(u, video, moments, speaker, heard, recipe)
+        for u, moments, speaker, heard in zip(utterances, video.moments, speakers, audio, strict=True)
     ]
+    seen = [FacesAt(moment.time, tuple(moment.found)) for moments in video.moments for moment in moments]
+    return Decoded(
+        outcomes=tuple(outcomes),
+        faces=tuple(sorted(seen, key=lambda at: at.time)),
+        video_end=video.log.end + source.offset,
+        audio_end=min(heard.log.end for heard in audio) + source.offset,
+    )
 
 
 def frame_times(start: float, end: float, step: float) -> np.ndarray:
@@ -60,15 +107,16 @@ def frame_times(start: float, end: float, step: float) -> np.ndarray:
     return start + step * np.arange(count)
 
 
-# ---- the picture
+# ---- video
 
 
 @dataclass
 class _Moment:
     """One wanted face: who is in view at this time, and what to take when nobody is."""
 
-    time: float  # seconds of the recording
-    corner: tuple[int, int]  # left and top of the speaker's part, in pixels of the whole picture
+    wanted: float  # seconds of the recording; `time` is when the nearest frame is shown
+    time: float
+    corner: tuple[int, int]  # left and top of the speaker's part, in pixels of the whole frame
     image: np.ndarray | None  # the speaker's part; kept only until faces are found, or borrowed
     found: list[Detection] = field(default_factory=list)
     crops: list[np.ndarray] = field(default_factory=list)  # one for each found face
@@ -77,39 +125,39 @@ class _Moment:
 
 
 @dataclass
-class _Film:
-    """What the picture of a recording gave: the moments of each utterance in time order, as far as they decode."""
+class _Video:
+    """The moments of each utterance in time order, as far as they decode."""
 
     moments: list[list[_Moment]]
     log: DecodeLog = field(default_factory=DecodeLog)
-    failure: Issue | None = None  # why there is no picture at all; its utterance is filled in later
+    failure: Issue | None = None  # why there is no video at all; its utterance is filled in later
 
 
-def _watch(path: Path, utterances: Sequence[Utterance], recipe: Recipe, detector: FaceDetector) -> _Film:
-    film = _Film([[] for _ in utterances])
+def _watch(path: Path, utterances: Sequence[Utterance], recipe: Recipe, detector: FaceDetector) -> _Video:
+    video = _Video([[] for _ in utterances])
     offset = utterances[0].source.offset
     wanted = sorted((t, n) for n, u in enumerate(utterances) for t in frame_times(u.start, u.end, recipe.step))
     batch: list[_Moment] = []
     try:
         until = max(u.end for u in utterances) - offset
-        for frame in frames(path, [t - offset for t, _ in wanted], film.log, until=until):
-            for n in (wanted[index][1] for index in frame.indices):
+        for frame in frames(path, [t - offset for t, _ in wanted], video.log, until=until):
+            for time, n in (wanted[index] for index in frame.indices):
                 corner, image = _part(frame.image, utterances[n].source.crop)
-                film.moments[n].append(_Moment(frame.time + offset, corner, image))
-                batch.append(film.moments[n][-1])
+                video.moments[n].append(_Moment(time, frame.time + offset, corner, image))
+                batch.append(video.moments[n][-1])
             if len(batch) >= FACES_A_BATCH:
-                batch = _find_faces(batch, film, detector, recipe)
-        _find_faces(batch, film, detector, recipe)
+                batch = _find_faces(batch, video, detector, recipe)
+        _find_faces(batch, video, detector, recipe)
     except MediaError as error:
-        detail = str(error).replace(str(path), utterances[0].source.video)  # where the raw folder lies must not show
-        film.failure = Issue("", "undecodable" if path.exists() else "no-media", detail)
-    for moments in film.moments:
+        detail = str(error).replace(str(path), utterances[0].source.video)  # the raw folder's own path must not show
+        video.failure = Issue("", "undecodable" if path.exists() else "no-media", detail)
+    for moments in video.moments:
         _borrow(moments, recipe)
-    return film
+    return video
 
 
-def _find_faces(batch: list[_Moment], film: _Film, detector: FaceDetector, recipe: Recipe) -> list[_Moment]:
-    """Detect, crop, and let pictures with a face go. Returns the next, empty batch."""
+def _find_faces(batch: list[_Moment], video: _Video, detector: FaceDetector, recipe: Recipe) -> list[_Moment]:
+    """Detect and crop faces, and drop the frames that have one. Returns the next, empty batch."""
     by_size: dict[tuple[int, ...], list[tuple[_Moment, np.ndarray]]] = {}
     for moment in batch:
         assert moment.image is not None
@@ -121,14 +169,14 @@ def _find_faces(batch: list[_Moment], film: _Film, detector: FaceDetector, recip
             moment.crops = [crop_face(image, face.box, recipe.face_size, recipe.face_margin) for face in found]
             moment.centre = centre_crop(image, recipe.face_size)
             moment.image = None if found else image
-    for moments in film.moments:
+    for moments in video.moments:
         if sum(moment.image.nbytes for moment in moments if moment.image is not None) > BYTES_HELD:
             _borrow(moments, recipe)
     return []
 
 
 def _borrow(moments: list[_Moment], recipe: Recipe) -> None:
-    """Crop each waiting picture at every box that its utterance has shown, and let the picture go."""
+    """Crop each waiting frame at every box that its utterance has shown, and drop the frame."""
     for waiting in moments:
         if waiting.image is None:
             continue
@@ -147,20 +195,27 @@ def _part(image: np.ndarray, crop: tuple[float, float, float, float]) -> tuple[t
     return (left, top), np.ascontiguousarray(image[top:bottom, left:right])
 
 
-def _choose_speakers(utterances: Sequence[Utterance], film: _Film) -> list[list[int | None]]:
-    """For each moment of each utterance, which found face is the speaker's: the one on their track in the film."""
-    chosen: list[list[int | None]] = [[None] * len(moments) for moments in film.moments]
+def _choose_speakers(utterances: Sequence[Utterance], video: _Video, person: int) -> list[list[int | None]]:
+    """For each moment of each utterance, which found face is the speaker's: the one on their track in the video."""
+    chosen: list[list[int | None]] = [[None] * len(moments) for moments in video.moments]
     for track in sorted({(u.speaker, u.source.crop) for u in utterances}):
         seen = sorted(
             (moment.time, n, k)
             for n, u in enumerate(utterances)
             if (u.speaker, u.source.crop) == track
-            for k, moment in enumerate(film.moments[n])
+            for k, moment in enumerate(video.moments[n])
         )
-        picks = follow([film.moments[n][k].found for _, n, k in seen])
+        picks = _track_of([video.moments[n][k].found for _, n, k in seen], person)
         for (_, n, k), pick in zip(seen, picks, strict=True):
             chosen[n][k] = pick
     return chosen
+
+
+def _track_of(candidates: Sequence[Sequence[Detection]], person: int) -> list[int | None]:
+    if person == 1:
+        return follow(candidates)
+    people = follow_all(candidates)
+    return people[person - 1] if person <= len(people) else [None] * len(candidates)
 
 
 def _face(moments: list[_Moment], speaker: list[int | None], k: int) -> np.ndarray:
@@ -178,12 +233,12 @@ def _face(moments: list[_Moment], speaker: list[int | None], k: int) -> np.ndarr
     return centre
 
 
-# ---- the sound
+# ---- audio
 
 
 @dataclass
-class _Heard:
-    """What one utterance sounds like, or why it cannot be heard."""
+class _Audio:
+    """The audio of one utterance, or why there is none."""
 
     mels: np.ndarray
     log: DecodeLog
@@ -193,29 +248,35 @@ class _Heard:
     failure: str | None = None
 
 
-def _listen(root: Path, utterances: Sequence[Utterance], recipe: Recipe) -> list[_Heard]:
+def _listen(root: Path, utterances: Sequence[Utterance], recipe: Recipe, until: float) -> list[_Audio]:
+    """The audio of each utterance, up to the second `until` of the files."""
     tracks: dict[tuple[str, int | None], list[int]] = {}
     for n, u in enumerate(utterances):
         tracks.setdefault((u.source.audio or u.source.video, u.source.channel), []).append(n)
-    heard: dict[int, _Heard] = {}
+    heard: dict[int, _Audio] = {}
     for (name, channel), members in tracks.items():
         offset, log = utterances[members[0]].source.offset, DecodeLog()
         failure = None
         try:
-            spans = [(utterances[n].start - offset, utterances[n].end - offset) for n in members]
+            spans = [(utterances[n].start - offset, _audio_end(utterances[n], until)) for n in members]
             for sound in sounds(root / name, spans, channel, log):
                 n = members[sound.index]
-                heard[n] = _hear(sound.samples, sound.rate, utterances[n].start, log, recipe)
+                heard[n] = _measure(sound.samples, sound.rate, utterances[n].start, log, recipe)
         except MediaError as error:
             failure = str(error).replace(str(root / name), name)
         for n in members:
-            heard.setdefault(n, _Heard(np.zeros((0, recipe.mels, recipe.chunk), np.float16), log, failure=failure))
+            heard.setdefault(n, _Audio(np.zeros((0, recipe.mels, recipe.chunk), np.float16), log, failure=failure))
     return [heard[n] for n in range(len(utterances))]
 
 
-def _hear(samples: np.ndarray, rate: int, start: float, log: DecodeLog, recipe: Recipe) -> _Heard:
+def _audio_end(u: Utterance, until: float) -> float:
+    end = u.end - u.source.offset
+    return until if until < end - END_TOLERANCE else end
+
+
+def _measure(samples: np.ndarray, rate: int, start: float, log: DecodeLog, recipe: Recipe) -> _Audio:
     loudness = np.abs(samples)
-    return _Heard(
+    return _Audio(
         mels=mel_chunks(resample(samples, rate, recipe.sample_rate), recipe),
         log=log,
         end=start + len(samples) / rate,
@@ -227,46 +288,51 @@ def _hear(samples: np.ndarray, rate: int, start: float, log: DecodeLog, recipe: 
 # ---- both together
 
 
+def _cut_at_end(u: Utterance, video: _Video, heard: _Audio) -> Utterance:
+    """The utterance as far as the recording goes."""
+    end = min(video.log.end, heard.log.end) + u.source.offset
+    return replace(u, end=end) if u.start + SHORTEST <= end < u.end - END_TOLERANCE else u
+
+
 def _outcome(
-    u: Utterance, film: _Film, moments: list[_Moment], speaker: list[int | None], heard: _Heard, recipe: Recipe
+    u: Utterance, video: _Video, moments: list[_Moment], speaker: list[int | None], heard: _Audio, recipe: Recipe
 ) -> Outcome:
-    unusable = _why_unusable(u, film, moments, heard)
+    unusable = _why_unusable(u, video, moments, heard)
     if unusable:
         return Outcome(u, None, (Issue(u.id, *unusable),))
-    doubts = tuple(Issue(u.id, kind, detail) for kind, detail in _doubts(u, film, moments, speaker, heard, recipe))
+    doubts = tuple(Issue(u.id, kind, detail) for kind, detail in _doubts(u, video, moments, speaker, heard, recipe))
     return Outcome(u, _clip(u, moments, speaker, heard, recipe, tuple(sorted({i.kind for i in doubts}))), doubts)
 
 
-def _why_unusable(u: Utterance, film: _Film, moments: list[_Moment], heard: _Heard) -> tuple[str, str] | None:
+def _why_unusable(u: Utterance, video: _Video, moments: list[_Moment], heard: _Audio) -> tuple[str, str] | None:
     """Kind and detail of what rules the utterance out, if anything does."""
     offset = u.source.offset
-    if film.failure:
-        return film.failure.kind, film.failure.detail
-    film_end, sound_end = film.log.end + offset, heard.log.end + offset
-    claims = [end for log in (film.log, heard.log) for end in (log.claimed, log.end) if end is not None]
-    if u.start - offset >= max(
-        claims
-    ):  # a file that was cut short still claims its full length: that is no mistake of the transcript
-        return "after-media-end", f"media ends at {film_end:.2f} s, utterance starts at {u.start:.2f} s"
-    if film_end < u.end - END_TOLERANCE:
-        return "media-short", f"{u.source.video}: media ends at {film_end:.2f} s, utterance ends at {u.end:.2f} s"
+    if video.failure:
+        return video.failure.kind, video.failure.detail
+    video_end, audio_end = video.log.end + offset, heard.log.end + offset
+    # A file that was cut short still claims its full length; that is no mistake of the transcript.
+    claims = [end for log in (video.log, heard.log) for end in (log.claimed, log.end) if end is not None]
+    if u.start - offset >= max(claims):
+        return "after-media-end", f"media ends at {video_end:.2f} s, utterance starts at {u.start:.2f} s"
+    if video_end < u.end - END_TOLERANCE:
+        return "media-short", f"{u.source.video}: media ends at {video_end:.2f} s, utterance ends at {u.end:.2f} s"
     if not moments:
         return "undecodable", f"{u.source.video}: no frame between {u.start:.2f} s and {u.end:.2f} s decodes"
     name = u.source.audio or u.source.video
     if heard.failure:
         return "no-sound", heard.failure
     if heard.end < u.end - END_TOLERANCE:
-        return "media-short", f"{name}: sound ends at {sound_end:.2f} s, utterance ends at {u.end:.2f} s"
+        return "media-short", f"{name}: audio ends at {audio_end:.2f} s, utterance ends at {u.end:.2f} s"
     return None
 
 
 def _doubts(
-    u: Utterance, film: _Film, moments: list[_Moment], speaker: list[int | None], heard: _Heard, recipe: Recipe
+    u: Utterance, video: _Video, moments: list[_Moment], speaker: list[int | None], heard: _Audio, recipe: Recipe
 ) -> list[tuple[str, str]]:
     """Kind and detail of everything that makes the utterance doubtful."""
     doubts = []
     wanted = len(frame_times(u.start, u.end, recipe.step))
-    if film.log.errors and len(moments) < wanted:
+    if video.log.errors and len(moments) < wanted:
         doubts.append(("decode-errors", f"{wanted - len(moments)} of {wanted} frames could not be decoded"))
     if all(face is None for face in speaker):
         doubts.append(("no-face", f"no face found in {len(moments)} frames"))
@@ -274,11 +340,11 @@ def _doubts(
         doubts.append(("silent", f"loudest sample is {heard.peak:.5f} of full scale"))
     if heard.clipped > CLIPPED_SHARE:
         doubts.append(("clipped", f"{heard.clipped:.1%} of the samples are at full scale"))
-    if film.log.claimed is not None and heard.log.claimed is not None:
-        difference = heard.log.claimed - film.log.claimed
+    if video.log.claimed is not None and heard.log.claimed is not None:
+        difference = heard.log.claimed - video.log.claimed
         if abs(difference) > END_TOLERANCE:
             longer = "longer" if difference > 0 else "shorter"
-            doubts.append(("length-differs", f"sound is {abs(difference):.2f} s {longer} than the picture"))
+            doubts.append(("length-differs", f"audio is {abs(difference):.2f} s {longer} than the video"))
     assert all(kind in DOUBTFUL for kind, _ in doubts)
     return doubts
 
@@ -287,7 +353,7 @@ def _clip(
     u: Utterance,
     moments: list[_Moment],
     speaker: list[int | None],
-    heard: _Heard,
+    heard: _Audio,
     recipe: Recipe,
     quality: tuple[str, ...],
 ) -> Clip:

@@ -259,7 +259,7 @@ def _build_piece(piece: Piece) -> Cost:
     detector = MTCNN(piece.recipe.min_face, piece.recipe.face_thresholds)
     make_clips(piece.root, piece.utterances[:1], piece.recipe, detector)  # the first call loads what later ones have
     begun = time.perf_counter()
-    outcomes = make_clips(piece.root, piece.utterances, piece.recipe, detector)
+    outcomes = make_clips(piece.root, piece.utterances, piece.recipe, detector).outcomes
     seconds = time.perf_counter() - begun
     clips = [(outcome.utterance, outcome.clip) for outcome in outcomes if outcome.clip]
     if not clips:

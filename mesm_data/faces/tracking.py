@@ -23,6 +23,26 @@ def follow(candidates: Sequence[Sequence[Detection]]) -> list[int | None]:
     return chosen
 
 
+def follow_all(candidates: Sequence[Sequence[Detection]]) -> list[list[int | None]]:
+    """The track of each person in view: for each frame the index of their face, or None. `follow`'s comes first.
+
+    After each track, its faces are set aside and the next one is looked for. A person is someone whose face is in at
+    least two frames, and in a tenth of the frames that show anybody.
+    """
+    left = [list(range(len(faces))) for faces in candidates]
+    with_faces = sum(bool(indices) for indices in left)
+    fewest = max(min(2, with_faces), _PRESENCE * with_faces)
+    people: list[list[int | None]] = []
+    while any(left):
+        picks = follow([[faces[k] for k in indices] for faces, indices in zip(candidates, left, strict=True)])
+        track = [None if pick is None else indices.pop(pick) for indices, pick in zip(left, picks, strict=True)]
+        if sum(index is not None for index in track) < fewest:
+            break
+        people.append(track)
+    return people
+
+
+_PRESENCE = 0.1  # share of the frames with faces in which a person's own must be
 _SMALLER = 0.7  # cost of a face for each e-fold that it is smaller than the largest of its frame
 _JUMP = 1.0  # the most a step can cost
 _PASS = 0.9  # cost of a frame passed over: two of them cost less than a jump there and a jump back

@@ -208,7 +208,7 @@ def _make(
 ) -> tuple[list[Outcome], list[list[Detection]]]:
     """Clips, and the faces of every picture that was looked at."""
     watcher = _Remembering(detector or MTCNN(recipe.min_face, recipe.face_thresholds))
-    return make_clips(video.parent, utterances, recipe, watcher) if utterances else [], watcher.seen
+    return list(make_clips(video.parent, utterances, recipe, watcher).outcomes) if utterances else [], watcher.seen
 
 
 def _reach(video: Path) -> tuple[float, float]:

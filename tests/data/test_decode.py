@@ -1,5 +1,6 @@
 """From a recording to clips: whose face, which crop when there is none, and what becomes of media that do not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from mesm_data.clip import Recipe
 from mesm_data.decode import Outcome, frame_times, make_clips
 from mesm_data.faces.crops import centre_crop, crop_face
 from mesm_data.faces.detector import Detection
+from mesm_data.faces.tracking import follow_all
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.video import frames
 from mesm_data.synth.film import cut, frame_ticks, write_avi, write_wav
@@ -57,7 +59,8 @@ def utterance(name: str, start: float, end: float, audio: str | None = "sound.wa
 
 def build(folder: Path, *spans: tuple[float, float], sees: dict[int, list[np.ndarray]] | None = None) -> list[Outcome]:
     utterances = [utterance(f"u{n}", *span) for n, span in enumerate(spans)]
-    return make_clips(folder, utterances, RECIPE, Sees(sees if sees is not None else {n: [LEFT] for n in range(999)}))
+    seen = Sees(sees if sees is not None else {n: [LEFT] for n in range(999)})
+    return list(make_clips(folder, utterances, RECIPE, seen).outcomes)
 
 
 def frame_at(folder: Path, time: float) -> np.ndarray:
@@ -145,8 +148,8 @@ def test_what_starts_behind_the_end_is_told_apart_from_what_a_cut_took(tmp_path:
 def test_one_sound_too_short_costs_what_it_cuts_off_and_doubts_the_rest(tmp_path: Path) -> None:
     write_recording(tmp_path, sound=5.0)
     kept, lost = build(tmp_path, (0.0, 2.0), (4.0, 5.5))
-    assert kinds(kept) == {"length-differs": "sound is 1.01 s shorter than the picture"}
-    assert kinds(lost) == {"media-short": "sound.wav: sound ends at 5.00 s, utterance ends at 5.50 s"}
+    assert kinds(kept) == {"length-differs": "audio is 1.01 s shorter than the video"}
+    assert kinds(lost) == {"media-short": "sound.wav: audio ends at 5.00 s, utterance ends at 5.50 s"}
 
 
 @pytest.mark.parametrize(
@@ -160,8 +163,8 @@ def test_silence_and_clipping_are_doubts(tmp_path: Path, loudness: float, doubts
 
 
 def test_without_a_sound_file_the_film_is_heard(recording: Path) -> None:
-    (own,) = make_clips(recording, [utterance("u", 1.0, 2.0, audio=None)], RECIPE, Sees({}))
-    (apart,) = make_clips(recording, [utterance("u", 1.0, 2.0)], RECIPE, Sees({}))
+    (own,) = make_clips(recording, [utterance("u", 1.0, 2.0, audio=None)], RECIPE, Sees({})).outcomes
+    (apart,) = make_clips(recording, [utterance("u", 1.0, 2.0)], RECIPE, Sees({})).outcomes
     assert own.clip is not None
     assert apart.clip is not None
     np.testing.assert_array_equal(own.clip.mels, apart.clip.mels)
@@ -173,3 +176,42 @@ def test_a_sound_file_that_does_not_open_costs_its_utterances_and_does_not_show_
     (outcome,) = build(tmp_path, (0.0, 1.0))
     assert outcome.clip is None
     assert kinds(outcome) == {"no-sound": "sound.wav: found an empty file, expected a video or sound file"}
+
+
+def two_people() -> dict[int, list[np.ndarray]]:
+    """LEFT and a smaller one at the RIGHT in every frame."""
+    return {number: [LEFT, RIGHT + np.array([8, 8, 0, 0])] for number in range(999)}
+
+
+def test_another_person_in_view_can_be_chosen(recording: Path) -> None:
+    first, second, nobody = (
+        make_clips(recording, [utterance("u", 0.0, 2.0)], RECIPE, Sees(two_people()), person=person)
+        for person in (1, 2, 3)
+    )
+    boxes = [decoded.outcomes[0].clip.face_boxes for decoded in (first, second, nobody) if decoded.outcomes[0].clip]
+    assert [box[0].tolist() for box in boxes] == [LEFT.tolist(), [103, 42, 135, 74], [0, 0, 0, 0]]
+    assert kinds(nobody.outcomes[0]) == {"no-face": "no face found in 4 frames"}
+    assert [(at.time, len(at.faces)) for at in first.faces] == [(pytest.approx(0.5 * k, abs=0.02), 2) for k in range(4)]
+    assert len(follow_all([at.faces for at in first.faces])) == 2
+
+
+def test_faces_in_view_are_given_in_time_order_whatever_the_size_of_the_frame(recording: Path) -> None:
+    wide = Source("film.avi", "sound.wav")
+    halves = [
+        Utterance("a", replace(wide, crop=(0.0, 0.0, 0.9, 1.0)), 2.0, 3.0, "", (1,), (), "she", "film"),
+        Utterance("b", wide, 0.0, 2.5, "", (1,), (), "she", "film"),
+    ]
+    decoded = make_clips(recording, halves, RECIPE, Sees({}))
+    assert [round(at.time, 1) for at in decoded.faces] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.5]
+
+
+def test_an_utterance_that_the_recording_ends_within_is_cut_there_if_asked(tmp_path: Path) -> None:
+    write_recording(tmp_path, seconds=3.0, sound=2.6)
+    spans = [utterance("whole", 0.0, 2.5), utterance("cut", 1.0, 9.0), utterance("behind", 5.0, 6.0)]
+    decoded = make_clips(tmp_path, spans, RECIPE, Sees({n: [LEFT] for n in range(999)}), cut=True)
+    whole, cut_short, behind = decoded.outcomes
+    assert (decoded.video_end, decoded.audio_end, decoded.end) == (pytest.approx(3.0, abs=0.01), 2.6, 2.6)
+    assert (whole.utterance.end, cut_short.utterance.end, behind.clip) == (2.5, 2.6, None)
+    exact = make_clips(tmp_path, [utterance("cut", 1.0, 2.6)], RECIPE, Sees({n: [LEFT] for n in range(999)}))
+    for name, value in vars(exact.outcomes[0].clip).items():
+        np.testing.assert_array_equal(value, getattr(cut_short.clip, name))

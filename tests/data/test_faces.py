@@ -15,7 +15,7 @@ from skimage.transform import resize
 from mesm_data.faces.crops import centre_crop, crop_face, smallest_face
 from mesm_data.faces.detector import Detection
 from mesm_data.faces.mtcnn import MTCNN
-from mesm_data.faces.tracking import follow
+from mesm_data.faces.tracking import follow, follow_all
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.video import frames
 
@@ -294,3 +294,16 @@ def test_the_same_faces_give_the_same_track() -> None:
     assert follow(candidates) == follow([list(faces) for faces in candidates])
     largest = [max((area(one.box) for one in faces), default=0) for faces in candidates]
     assert len([index for index in follow(candidates) if index is not None]) > sum(size > 0 for size in largest) / 2
+
+
+def test_everyone_who_stays_in_view_has_a_track_the_speaker_first() -> None:
+    stays = [face(100 + 4 * (k % 3), side=80) for k in range(30)]
+    also_stays = [face(400, side=60) for _ in range(30)]
+    candidates = [[also, one] for one, also in zip(stays, also_stays, strict=True)]
+    candidates[7].append(face(250, side=50))  # passes once: nobody
+    candidates[9] = []
+    speaker, other = follow_all(candidates)
+    assert speaker == [1] * 9 + [None] + [1] * 20 == follow(candidates)
+    assert other == [0] * 9 + [None] + [0] * 20
+    assert follow_all([]) == follow_all([[], []]) == []
+    assert follow_all([[face(100)]]) == [[0]]
