@@ -40,39 +40,39 @@ def run(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def exclusive() -> Distributed:
+def single() -> Distributed:
     return Distributed(1, 0, torch.device("cpu"))
 
 
-def test_evaluating_again_gives_what_training_said(run: Path, small: Dataset, alone: Distributed) -> None:
+def test_evaluating_again_gives_what_training_said(run: Path, small: Dataset, single: Distributed) -> None:
     said = json.loads((run / "scores.json").read_text())["parts"]
     for part in ("valid", "test"):
-        assert to_json(evaluate(run, small, part, alone)[0]) == said[part]
+        assert to_json(evaluate(run, small, part, single)[0]) == said[part]
 
 
 def test_thresholds_stay_frozen_where_others_would_score_better(
-    run: Path, small: Dataset, alone: Distributed, tmp_path: Path
+    run: Path, small: Dataset, single: Distributed, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     bad = replace(load(run), thresholds=[0.95, 0.95, 0.95, 0.95])
     save(tmp_path / "run" / "best.pt", bad)
-    report, part, probability = evaluate(tmp_path / "run", small, "test", alone)
+    report, part, probability = evaluate(tmp_path / "run", small, "test", single)
     better = metrics.choose_thresholds(probability, part.labels)
     assert metrics.score(probability, part.labels, better).mean("f1") > report.scores.mean("f1")
     assert report.thresholds == (0.95, 0.95, 0.95, 0.95)
 
 
-def test_other_emotions_are_refused(run: Path, other_emotions: Dataset, alone: Distributed) -> None:
+def test_other_emotions_are_refused(run: Path, other_emotions: Dataset, single: Distributed) -> None:
     with pytest.raises(
         CheckpointError, match=r"was trained for the emotions anger, happiness, sadness, surprise; .* has joy, grief$"
     ):
-        evaluate(run, other_emotions, "test", alone)
+        evaluate(run, other_emotions, "test", single)
 
 
 def test_a_report_tells_scores_beside_trivial_rows_intervals_and_the_encoder(
-    run: Path, small: Dataset, alone: Distributed
+    run: Path, small: Dataset, single: Distributed
 ) -> None:
-    report, _, _ = evaluate(run, small, "test", alone)
+    report, _, _ = evaluate(run, small, "test", single)
     told = to_text(report)
     assert "part test: 20 utterances, per cent. Thresholds frozen: anger 0." in told
     for row in (
@@ -88,8 +88,8 @@ def test_a_report_tells_scores_beside_trivial_rows_intervals_and_the_encoder(
     assert "paper:" not in told
 
 
-def test_a_report_survives_json(run: Path, small: Dataset, alone: Distributed) -> None:
-    report, _, _ = evaluate(run, small, "test", alone)
+def test_a_report_survives_json(run: Path, small: Dataset, single: Distributed) -> None:
+    report, _, _ = evaluate(run, small, "test", single)
     absent = np.array([np.nan, 0.5, 0.5, 0.5])
     holed = replace(report, scores=replace(report.scores, f1=absent))
     again = from_json(json.loads(json.dumps(to_json(holed))))
@@ -98,9 +98,9 @@ def test_a_report_survives_json(run: Path, small: Dataset, alone: Distributed) -
 
 
 def test_predictions_are_written_with_decision_and_label(
-    run: Path, small: Dataset, alone: Distributed, tmp_path: Path
+    run: Path, small: Dataset, single: Distributed, tmp_path: Path
 ) -> None:
-    report, part, probability = evaluate(run, small, "test", alone)
+    report, part, probability = evaluate(run, small, "test", single)
     write_predictions(tmp_path / "test.csv", report, part, probability)
     rows = list(csv.DictReader((tmp_path / "test.csv").open()))
     assert [row["id"] for row in rows] == part.ids
@@ -139,8 +139,8 @@ def test_the_papers_figures_are_those_of_its_tables(table: str, corpus: str, kin
         ]
 
 
-def test_seeds_are_told_by_mean_and_spread(run: Path, small: Dataset, alone: Distributed) -> None:
-    report, _, _ = evaluate(run, small, "test", alone)
+def test_seeds_are_told_by_mean_and_spread(run: Path, small: Dataset, single: Distributed) -> None:
+    report, _, _ = evaluate(run, small, "test", single)
     other = replace(report, scores=replace(report.scores, acc=report.scores.acc + 0.02))
     mean, deviation = spread({"seed-0": report, "seed-1": other})["acc"]
     assert mean == pytest.approx(report.scores.mean("acc") + 0.01)
@@ -185,27 +185,35 @@ class Knowing(torch.nn.Module):
 
 
 def test_the_overlap_of_nucleus_and_true_place_is_all_or_nothing_when_it_should_be(
-    tmp_path: Path, alone: Distributed
+    tmp_path: Path, single: Distributed
 ) -> None:
     pointer.write_pointer(tmp_path / "pointer", {"train": 2, "test": 12})
     dataset = open_dataset(tmp_path / "pointer")
     part = open_part(dataset, "test", None)
     places = {p["id"]: p for p in map(json.loads, (dataset.folder / "places.jsonl").read_text().splitlines())}
-    right = pointing(Knowing(places, True), part, dataset, alone)["v level 1"]
-    wrong = pointing(Knowing(places, False), part, dataset, alone)["v level 1"]
+    right = pointing(Knowing(places, True), part, dataset, single)["v level 1"]
+    wrong = pointing(Knowing(places, False), part, dataset, single)["v level 1"]
     assert (right.inside, right.covered, right.chance) == (1.0, 1.0, pytest.approx(100 / 576))
     assert (wrong.inside, wrong.covered) == (0.0, 0.0)
 
 
-def test_probabilities_do_not_depend_on_who_computes_which_batch(run: Path, small: Dataset, alone: Distributed) -> None:
+def test_probabilities_do_not_depend_on_who_computes_which_batch(
+    run: Path, small: Dataset, single: Distributed
+) -> None:
     part = open_part(small, "train", run / "text")
-    _, _, expected = evaluate(run, small, "train", alone)
+    _, _, expected = evaluate(run, small, "train", single)
 
     class Half:
         """One of two processes, which is handed what the other found."""
 
         def __init__(self, rank: int, found: list[Any]) -> None:
-            self.world, self.rank, self.device, self.first, self.found = 2, rank, torch.device("cpu"), rank == 0, found
+            self.world, self.rank, self.device, self.is_main, self.found = (
+                2,
+                rank,
+                torch.device("cpu"),
+                rank == 0,
+                found,
+            )
 
         def gather(self, value: Any) -> list[Any]:
             self.found[self.rank] = value
