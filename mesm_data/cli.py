@@ -179,7 +179,7 @@ def verify_splits(
     from mesm_data.splits.verify import verify_corpus, verify_rows
 
     dataset = None if target in corpora.names() else open_dataset(Path(target))
-    corpus = dataset.corpus if dataset else target
+    corpus = dataset.corpus if dataset is not None else target
     if raw and labels:
         raise click.UsageError("--raw and --labels say the same things; give one of them")
     if labels and corpus != "mosei":
@@ -190,7 +190,7 @@ def verify_splits(
         utterances = list(corpora.load(corpus).read_labels_csv(labels))
     elif raw:
         utterances = read_corpus(corpus, raw, {})[0]
-    if dataset:
+    if dataset is not None:
         columns = ["id", "split", "text", "labels", "start", "end", "speaker", "group"]
         report = verify_rows(
             corpus,

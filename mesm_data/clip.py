@@ -29,7 +29,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Clip:
     """One utterance, decoded. V faces, A mel chunks; both may be 0 for a model, never from a build."""
 
@@ -43,3 +43,11 @@ class Clip:
     mels: np.ndarray  # float16 [A, 128, 32], natural log of power + 1e-6
     sample_rate: int
     quality: tuple[str, ...]  # kinds of the doubtful Issues of this utterance, sorted
+
+    def __repr__(self) -> str:
+        doubts = f", {', '.join(self.quality)}" if self.quality else ""
+        return (
+            f"Clip({self.utterance!r}, faces {self.faces.dtype} {list(self.faces.shape)}, "
+            f"{int(self.face_found.sum())} of them found, mels {self.mels.dtype} {list(self.mels.shape)}, "
+            f"{self.sample_rate} Hz{doubts})"
+        )

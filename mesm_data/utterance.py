@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import NamedTuple
 
 
@@ -26,7 +27,7 @@ class Vote(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Utterance:
     """One labelled stretch of speech. `start` and `end` are seconds of the recording."""
 
@@ -39,6 +40,12 @@ class Utterance:
     votes: tuple[Vote, ...]
     speaker: str
     group: str  # dialogue or video: what a grouped split never tears apart
+
+    def __repr__(self) -> str:
+        return (
+            f"Utterance({self.id!r}, {self.start:.2f} s to {self.end:.2f} s, labels {list(self.labels)}, "
+            f"{len(self.votes)} votes, speaker {self.speaker!r}, {shorten(self.text, 60, placeholder='...')!r})"
+        )
 
 
 def write_utterances(path: Path, utterances: Iterable[Utterance]) -> None:

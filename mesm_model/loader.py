@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from mesm_data import files
 from mesm_data.dataset import reader, schema
@@ -33,14 +34,19 @@ FACE_MB, CHUNK_MB, TOKEN_MB = 5.0, 8.9, 1.3
 ROW_MB, PAIR_MB = 0.05, 5e-4
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One part of a dataset, utterance by utterance; what `torch.utils.data` calls a map-style dataset."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Part(TorchDataset[Example]):
+    """One split of a dataset, utterance by utterance: a map-style `torch.utils.data.Dataset`."""
 
     name: str
     path: Path  # of the Arrow file
     tokens: Sequence[Sequence[int]]  # of each utterance; empty for models without text
     features: Mapping[str, Ragged] | None = None  # by modality; they take the place of tokens, faces and mels
+
+    collate = staticmethod(collate)  # examples -> the Batch that models take: a DataLoader's `collate_fn`
+
+    def __repr__(self) -> str:
+        return f"Part({self.name}, {len(self)} utterances, {self.path})"
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -122,6 +128,18 @@ def open_part(dataset: reader.Dataset, name: str, encoder: Path | None, cache: P
     return Part(name, part.path, tokens)
 
 
+def to_torch(dataset: reader.Dataset, text_encoder: str | Path | None = None, cache: str | Path | None = None) -> Part:
+    """The only split of a dataset as a map-style dataset; see `Dataset.to_torch`."""
+    if len(dataset.splits) != 1:
+        raise DataError(
+            f"{dataset.folder}: has the splits {', '.join(dataset.splits)}; choose one, as in "
+            f"ds.split({dataset.splits[0]!r}).to_torch()"
+        )
+    return open_part(
+        dataset, dataset.splits[0], Path(text_encoder) if text_encoder else None, Path(cache) if cache else None
+    )
+
+
 def arrow_file(dataset: reader.Dataset, name: str, cache: Path) -> Path:
     """The Arrow copy of one part, made now if there is none; memory stays at one row group."""
     path = cache / f"{name}-{dataset.index['content'][:16]}.arrow"
@@ -180,7 +198,7 @@ def plan_reading(megabytes: np.ndarray, batch: int, batch_memory_mb: float) -> l
 def read(part: Part, batches: Sequence[Sequence[int]], workers: int = 0, pin: bool = False) -> Iterable[Batch]:
     """The batches with their data, in order; `workers` processes read ahead, `pin` speeds the copy to a GPU."""
     return DataLoader(
-        part,  # type: ignore[arg-type]
+        part,
         batch_sampler=batches,  # type: ignore[arg-type]
         collate_fn=collate,
         num_workers=workers if batches else 0,

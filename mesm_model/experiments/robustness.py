@@ -30,7 +30,7 @@ from mesm_model.evaluation.evaluate import LoadedRun, open_run, probabilities_of
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.features import store
 from mesm_model.features.descriptors import mel_filters
-from mesm_model.features.extract import NEEDED, Extractor, extractors, read_utterances, recipe_of
+from mesm_model.features.extract import LIGHT, NEEDED, Extractor, extractors
 from mesm_model.features.store import Ragged
 from mesm_model.loader import Part
 from mesm_model.models.common.text import tokenize
@@ -143,7 +143,7 @@ def damaged_part(opened: LoadedRun, folder: Path, damage: Damage) -> Any:
     if damage.modality == "t":
         texts = ["" if damage.kind == "missing" else _damaged_text(part, n, damage) for n in range(len(part))]
         return replace(part, tokens=tokenize(text_folder(opened.model, folder) or folder, texts))
-    return _DamagedFrames(part, damage, _rates(opened.dataset, part.name), recipe_of(opened.dataset))
+    return _DamagedFrames(part, damage, _rates(opened.dataset, part.name), opened.dataset.recipe)
 
 
 class _DamagedFrames:
@@ -182,8 +182,8 @@ def _damaged_rows(opened: LoadedRun, damage: Damage) -> Ragged:
 
 
 def _made_anew(opened: LoadedRun, maker: Extractor, damage: Damage) -> Iterator[np.ndarray]:
-    recipe = recipe_of(opened.dataset)
-    for utterance, clip in read_utterances(opened.dataset, NEEDED.get(maker.name, ()), opened.part.name):
+    recipe = opened.dataset.recipe
+    for utterance, clip in opened.dataset.clips(opened.part.name, (*LIGHT, *NEEDED.get(maker.name, ()))):
         found = maker.rows(*_damaged_clip(utterance, clip, damage, recipe))
         assert found is not None
         yield found

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from mesm_data import files as files_module
-from mesm_data.clip import Clip, Recipe
-from mesm_data.dataset import schema
+from mesm_data.clip import Clip
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.files import exclusive, has_other_files
-from mesm_data.utterance import Source, Utterance
+from mesm_data.utterance import Utterance
 from mesm_model.features import word_vectors
 from mesm_model.features.descriptors import (
     BARK_MFCC,
@@ -118,25 +117,6 @@ def extractors(dataset: Dataset, modalities: str = "tav") -> dict[str, Extractor
     }
 
 
-def read_utterances(
-    dataset: Dataset, columns: tuple[str, ...], part: str | None = None
-) -> Iterator[tuple[Utterance, Clip]]:
-    """Utterances and clips in the order of the shards. What is not in LIGHT or `columns` is left empty."""
-    small = [name for name in (*LIGHT, *columns) if name not in ("faces", "mels")]
-    for table in dataset.tables(part, (*LIGHT, *columns)):
-        for n, row in enumerate(table.select(small).to_pylist()):
-            utterance = Utterance(
-                row["id"], Source(""), row["start"], row["end"], row["text"], (), (), "", row["group"]
-            )
-            yield utterance, _clip(table, n, row, columns)
-
-
-def recipe_of(dataset: Dataset) -> Recipe:
-    """The numbers that its clips were made with."""
-    stored = dataset.index["recipe"]
-    return Recipe(**stored | {"face_thresholds": tuple(stored["face_thresholds"])})
-
-
 # ---- making
 
 
@@ -211,7 +191,7 @@ def _names_any(folder: Path) -> bool:
 def _write_shard(path: Path, shard: Dataset, maker: Extractor) -> None:
     """`shard` is the dataset with this shard only."""
     ids, rows = [], []
-    for utterance, clip in read_utterances(shard, NEEDED.get(maker.name, ())):
+    for utterance, clip in shard.clips(columns=(*LIGHT, *NEEDED.get(maker.name, ()))):
         ids.append(utterance.id)
         rows.append(maker.rows(utterance, clip))
     write_rows(path, ids, rows, maker.size, {"set": maker.name, "content": shard.index["content"]})
@@ -318,7 +298,7 @@ def _word_table(dataset: Dataset, wanted: FeatureSpec) -> word_vectors.Table:
 
 
 def _sound(dataset: Dataset) -> Extractor:
-    recipe = recipe_of(dataset)
+    recipe = dataset.recipe
 
     def rows(utterance: Utterance, clip: Clip) -> np.ndarray:
         return bark_mfcc(clip.mels, utterance.end - utterance.start, clip.sample_rate, recipe)
@@ -344,7 +324,7 @@ def _faces(dataset: Dataset, path: Path) -> Extractor:
 def _write_fit(dataset: Dataset, path: Path) -> None:
     """Fit on the faces of the training part that were found; on all its pictures where none was."""
     found, every = FaceMoments(), FaceMoments()
-    for _, clip in read_utterances(dataset, ("faces", "face_found"), "train"):
+    for _, clip in dataset.clips("train", ("faces", "face_found")):
         found.add(clip.faces[clip.face_found])
         if not found.count:
             every.add(clip.faces)
@@ -353,26 +333,6 @@ def _write_fit(dataset: Dataset, path: Path) -> None:
     with temporary.open("wb") as file:
         np.savez(file, mean=fit.mean, components=fit.components)
     files_module.commit_file(temporary, path)
-
-
-def _clip(table: Any, n: int, row: Mapping[str, Any], columns: tuple[str, ...]) -> Clip:
-    """Row number n of a table; `row` holds its light columns."""
-
-    def numbers(name: str, *shape: int, kind: type = np.float32) -> np.ndarray:
-        return np.array(row.get(name, []), kind).reshape(-1, *shape)
-
-    return Clip(
-        utterance=row["id"],
-        faces=schema.faces_of(table, n) if "faces" in columns else np.zeros((0, 48, 48, 3), np.uint8),
-        face_times=numbers("face_times"),
-        face_boxes=numbers("face_boxes", 4),
-        face_scores=numbers("face_scores"),
-        face_landmarks=numbers("face_landmarks", 5, 2),
-        face_found=numbers("face_found", kind=bool),
-        mels=schema.mels_of(table, n) if "mels" in columns else np.zeros((0, 128, 32), np.float16),
-        sample_rate=row.get("sample_rate", 0),
-        quality=(),
-    )
 
 
 def _json(content: Any) -> str:

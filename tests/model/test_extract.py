@@ -15,12 +15,12 @@ from mesm_data.synth import planted
 from mesm_model.cli import main
 from mesm_model.features import extract, store
 from mesm_model.features.extract import (
+    LIGHT,
     NEEDED,
     FeatureSpec,
     extractors,
     make_features,
     read_feature_spec,
-    read_utterances,
 )
 from mesm_model.features.word_vectors import hashed, write_table
 
@@ -45,7 +45,7 @@ def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> 
     for part in featured.splits:
         stored = store.open_part(featured, part)
         for n, (utterance, clip) in enumerate(
-            read_utterances(featured, NEEDED["bark_mfcc"] + NEEDED["face_geometry_pca"], part)
+            featured.clips(part, (*LIGHT, *NEEDED["bark_mfcc"], *NEEDED["face_geometry_pca"]))
         ):
             for modality, ragged in stored.items():
                 assert ragged.of(n).tolist() == made[modality].rows(utterance, clip).tolist(), utterance.id  # type: ignore[union-attr]
