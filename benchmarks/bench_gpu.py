@@ -459,6 +459,7 @@ def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: floa
     from triton.runtime.errors import OutOfResources
 
     from mesm_model.sparse.kernels import conv
+    from mesm_model.sparse.kernels.tables import tables
 
     selected, x = level_input(512, *grid, cin, 0.5, torch.bfloat16)
     weight = torch.randn(9, *((cout, cin) if flip else (cin, cout)), device=DEVICE).bfloat16()
@@ -468,7 +469,7 @@ def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: floa
             break
         conv.tiling = lambda *_, tiling=tiling: tiling
         try:
-            times[tiling] = graph_time(partial(conv._convolve, x, weight, selected, flip, not flip), 9)
+            times[tiling] = graph_time(partial(conv.product, x, weight, tables(selected), len(x), flip, not flip), 9)
         except (RuntimeError, OutOfResources) as failed:  # too large for the chip
             print(f"    {tiling}: {str(failed).splitlines()[0]}")
         finally:

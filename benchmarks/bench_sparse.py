@@ -5,7 +5,7 @@
 A training step is forward and backward in float32, without the optimiser. Both sides use the same front and stay in
 channels-last layout. Rows are run in turn, round after round; figures are medians, and ratios to FE2E. "Front only" is
 the floor that no sparsity can go below, "masked dense" what MESM costs without sparse convolutions. "Products" are the
-multiply-adds that the result needs, "past front" the activations selected for the backward pass without those of the front.
+multiply-adds that the result needs, "past front" the activations kept for the backward pass without those of the front.
 """
 
 import argparse

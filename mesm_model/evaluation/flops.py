@@ -44,10 +44,10 @@ class Count:
     dense: "Count | None" = None  # of a sparse model: the work of FE2E of the same sizes
     width: int = PAPER_WIDTH  # channels of the first convolutions, where there are any
 
-    def macs(self, modality: str = "tav", stages: Iterable[str] = STAGES, inside: bool = False) -> int:
+    def macs(self, modality: str = "tav", stages: Iterable[str] = STAGES, without_padding: bool = False) -> int:
         """The sum over these modalities and stages."""
         chosen = [work for work in self.work if work.modality in modality and work.stage in stages]
-        return sum(work.macs_without_padding if inside else work.macs for work in chosen)
+        return sum(work.macs_without_padding if without_padding else work.macs for work in chosen)
 
 
 @torch.no_grad()
@@ -101,8 +101,8 @@ def _stages(name: str, counted: Count) -> str:
             counted.macs(modality, stages) / counted.frames[modality] / 1e9 if counted.frames[modality] else 0.0
             for modality in "va"
         ]
-        whole, inside = (counted.macs("tav", stages, only) / counted.utterances / 1e9 for only in (False, True))
-        rows.append([label, *(f"{value:.4f}" for value in (*a_frame, whole, inside)), f"{2 * whole:.4f}"])
+        whole, unpadded = (counted.macs("tav", stages, only) / counted.utterances / 1e9 for only in (False, True))
+        rows.append([label, *(f"{value:.4f}" for value in (*a_frame, whole, unpadded)), f"{2 * whole:.4f}"])
     return _aligned(rows)
 
 
@@ -116,9 +116,9 @@ def _figures(name: str, counted: Count) -> list[str]:
 def _share(name: str, counted: Count, dense: Count) -> list[str]:
     """Trunk and whole model, each with and without borders, and what the paper has for this p."""
     shares = [
-        _ratio(counted.macs("tav", stages, inside), dense.macs("tav", stages, inside))
+        _ratio(counted.macs("tav", stages, unpadded), dense.macs("tav", stages, unpadded))
         for stages in (_TRUNK, STAGES)
-        for inside in (False, True)
+        for unpadded in (False, True)
     ]
     paper = PAPER.get(round(counted.top_p, 2)) if counted.top_p else None
     return [name, *shares, f"{paper / PAPER_FE2E:.2f}" if paper else "-"]

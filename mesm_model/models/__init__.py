@@ -19,7 +19,7 @@ _FLAGS = {"true": True, "false": False}
 
 def names() -> list[str]:
     """The names of all models, sorted; the file lf_lstm.py is the model lf-lstm."""
-    return sorted(found.name.replace("_", "-") for found in pkgutil.iter_modules(__path__))
+    return sorted(found.name.replace("_", "-") for found in pkgutil.iter_modules(__path__) if not found.ispkg)
 
 
 def load(name: str) -> ModuleType:

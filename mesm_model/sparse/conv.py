@@ -1,7 +1,9 @@
-"""Submanifold convolution, norm and pooling over active sites, and the one place that chooses how they are computed.
+"""Submanifold convolution, batch norm and max pooling over active sites, and the choice of their backend.
 
-Three ways give the same numbers: `dense` (masked conv2d: the reference), `rulebook` (plain PyTorch: the CPU's way) and
-`triton` (GPU, kernels.py). Legend: n rows of active sites, C channels; weights are [9, Cin, Cout], offsets row by row.
+Three backends give the same results: `dense` (masked conv2d, the reference), `rulebook` (plain PyTorch, for CPUs) and
+`triton` (GPUs, the folder kernels).
+
+Legend: n rows of active sites, C channels; weights are [9, Cin, Cout], offsets row by row.
 """
 
 import importlib.util
@@ -18,27 +20,33 @@ from mesm_model.sparse.sites import CENTRE, Sites, blocks, links
 
 BACKENDS = ("auto", "dense", "rulebook", "triton")
 
-# On a CPU `auto` computes a level densely when more than this share of its places is active, by places a frame (at
-# least): training steps of a level broke even at .80, .92 and never on one processor (AMD Zen, AVX-512), at .60, .78
-# and above .90 on another (Intel, AMX). On a GPU it never does: on an H100 the kernels won at .9 too, on every level.
+# On a CPU `auto` computes a level densely when more than this share of its places is active: (places per frame, share).
+# Training steps of the three levels broke even at .80, .92 and never on one processor (AMD Zen, AVX-512), at .60, .78
+# and above .90 on another (Intel, AMX). On a GPU it never does: on an H100 the kernels were faster at .9 too.
 DENSE_ABOVE = ((300, 0.70), (100, 0.85), (0, 1.0))
 
 
 def submanifold_conv(x: Tensor, weight: Tensor, sites: Sites, backend: str = "auto") -> Tensor:
-    """3x3 convolution of x [n, Cin] with `weight` [9, Cin, Cout] that reads and writes active sites only: [n, Cout]."""
-    x, weight = autocast(x, weight)
-    way = choose(x, sites, backend)
-    if way == "dense":
-        return _dense(x, weight, sites)
-    if way == "rulebook":
-        return _Rulebook.apply(x, weight, sites)
-    from mesm_model.sparse.kernels import conv
+    """3x3 convolution of x [n, Cin] with `weight` [9, Cin, Cout] that reads and writes active sites only: [n, Cout].
 
-    return conv.convolve(x, weight, sites)
+    Graham et al. 2018, "3D semantic segmentation with submanifold sparse convolutional networks".
+    """
+    x, weight = autocast(x, weight)
+    chosen = choose(x, sites, backend)
+    if chosen == "dense":
+        return _dense(x, weight, sites)
+    if chosen == "rulebook":
+        return _Rulebook.apply(x, weight, sites)
+    from mesm_model.sparse.kernels.conv import convolve
+
+    return convolve(x, weight, sites)
 
 
 def choose(x: Tensor, sites: Sites, backend: str = "auto") -> str:
-    """The way that is taken: dense, rulebook or triton. Raises ValueError for a name, DataError for what cannot be."""
+    """The backend for `x` at these sites: dense, rulebook or triton.
+
+    Raises ValueError for an unknown name, DataError for triton where it cannot run.
+    """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
     if backend == "triton":
@@ -57,13 +65,13 @@ def triton_ready(x: Tensor) -> bool:
     """True where the Triton kernels can run on `x`."""
     if importlib.util.find_spec("triton") is None:
         return False
-    from mesm_model.sparse.kernels import common
+    from mesm_model.sparse.kernels.common import available
 
-    return common.available(x)
+    return available(x)
 
 
 def require_triton(x: Tensor) -> None:
-    """Raise DataError, with the way out, where the Triton kernels cannot run on `x`."""
+    """Raises DataError where the Triton kernels cannot run on `x`."""
     if not triton_ready(x):
         raise DataError(
             f"backend 'triton' needs the triton package and a GPU of 2020 or later, found {x.device}; use 'auto'"
@@ -81,7 +89,7 @@ def from_conv2d(weight: Tensor) -> Tensor:
 
 
 class SubmanifoldConv2d(nn.Module):
-    """3x3 submanifold convolution without bias; weights start as the paper's library draws them, N(0, 2 / (9 Cin))."""
+    """3x3 submanifold convolution without bias; initialised as in SparseConvNet, N(0, 2 / (9 Cin))."""
 
     def __init__(self, cin: int, cout: int, backend: str = "auto") -> None:
         super().__init__()
@@ -95,8 +103,8 @@ class SubmanifoldConv2d(nn.Module):
 class SparseBatchNorm(nn.BatchNorm1d):
     """Batch normalisation of [n, C] over the active rows; parameters and buffers are named as in `nn.BatchNorm2d`.
 
-    The defaults are those of the paper's library (its momentum 0.99 is 0.01 in torch's counting). With fewer than two
-    active rows there is no variance to speak of: a single row becomes the bias, the running figures stay as they are.
+    The defaults are those of SparseConvNet (its momentum 0.99 is 0.01 in PyTorch's convention). With fewer than two
+    active rows there is no variance: a single row becomes the bias, and the running statistics are not updated.
     """
 
     def __init__(self, channels: int, eps: float = 1e-4, momentum: float = 0.01) -> None:
@@ -110,10 +118,10 @@ class SparseBatchNorm(nn.BatchNorm1d):
         weight = valid[:, None].to(torch.promote_types(x.dtype, torch.float32))
         count = weight.sum()
         mean = (x * weight).sum(0) / count.clamp_min(1)
-        away = (x - mean) * weight
-        variance = away.square().sum(0) / count.clamp_min(1)
-        _follow(self, mean, variance, count)
-        y = away * (variance + self.eps).rsqrt() * self.weight + self.bias * weight
+        centred = (x - mean) * weight
+        variance = centred.square().sum(0) / count.clamp_min(1)
+        _update_running_stats(self, mean, variance, count)
+        y = centred * (variance + self.eps).rsqrt() * self.weight + self.bias * weight
         return y.to(x.dtype)
 
 
@@ -126,9 +134,9 @@ class SparseMaxPool2d(nn.Module):
 
 
 class SubmanifoldBlock(nn.Module):
-    """Submanifold convolution, norm over active rows, ReLU: [n, Cin] -> [n, Cout].
+    """Submanifold convolution, batch norm over active rows, ReLU: [n, Cin] -> [n, Cout].
 
-    `candidates` is what the rows were chosen from, if their mask is to learn from what it left out.
+    With `mask_inputs` the selection mask that the rows passed receives a gradient at its unselected sites.
     """
 
     def __init__(self, cin: int, cout: int, backend: str = "auto") -> None:
@@ -136,41 +144,45 @@ class SubmanifoldBlock(nn.Module):
         self.conv = SubmanifoldConv2d(cin, cout, backend)
         self.norm = SparseBatchNorm(cout)
 
-    def forward(self, x: Tensor, sites: Sites, candidates: MaskInputs | None = None) -> Tensor:
-        way = choose(x, sites, self.conv.backend)
-        if way == "triton":
-            return self._fused(x, sites, None, candidates)
+    def forward(self, x: Tensor, sites: Sites, mask_inputs: MaskInputs | None = None) -> Tensor:
+        backend = choose(x, sites, self.conv.backend)
+        if backend == "triton":
+            return self._fused(x, sites, None, mask_inputs)
         y = self.conv(x, sites)
-        if candidates is not None:
+        if mask_inputs is not None:
             if self.conv.backend == "auto" and x.device.type == "cpu":
-                way = "rulebook"  # where most sites are selected few are left out
-            y = add_mask_gradient(y, self.conv.weight, candidates, sites, way)
+                backend = "rulebook"  # where most sites are selected few are unselected
+            y = add_mask_gradient(y, self.conv.weight, mask_inputs, sites, backend)
         return F.relu(self.norm(y, sites), inplace=True)
 
     def forward_pooled(self, x: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
-        """The same with a 2x2 max pool behind it, in one pass where there is a kernel for it."""
+        """`forward` followed by a 2x2 max pool, in one pass where there is a kernel for it."""
         if choose(x, sites, self.conv.backend) == "triton":
             pooled, children = sites.pool()
             return self._fused(x, sites, children), pooled
         return SparseMaxPool2d()(self(x, sites), sites)
 
-    def _fused(self, x: Tensor, sites: Sites, children: Tensor | None, candidates: MaskInputs | None = None) -> Tensor:
-        from mesm_model.sparse.kernels import norm as norm_module
+    def _fused(self, x: Tensor, sites: Sites, children: Tensor | None, mask_inputs: MaskInputs | None = None) -> Tensor:
+        from mesm_model.sparse.kernels.conv import convolve_with_stats
+        from mesm_model.sparse.kernels.norm import norm_relu_of_sites
 
         x, weight = autocast(x, self.conv.weight)
-        return norm_module.conv_norm_relu(x, weight, self.norm, sites, children, candidates)
+        y, tile_stats = convolve_with_stats(x, weight, sites, self.norm.training)
+        if mask_inputs is not None:
+            y = add_mask_gradient(y, weight, mask_inputs, sites, "triton")
+        return norm_relu_of_sites(y, tile_stats, self.norm, sites, children)
 
 
 def autocast(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the type that autocast asks of convolutions."""
+    """Both in the dtype that autocast uses for convolutions."""
     if not torch.is_autocast_enabled(x.device.type):
         return x, weight
     dtype = torch.get_autocast_dtype(x.device.type)
     return x.to(dtype), weight.to(dtype)
 
 
-def _follow(norm: Any, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-    """Let the running figures of `norm` follow those of a batch of `count` rows, without asking the GPU how many."""
+def _update_running_stats(norm: Any, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    """Update the running statistics of `norm` with those of a batch of `count` rows, without waiting for the GPU."""
     with torch.no_grad():
         share = (count > 1).to(mean.dtype) * norm.momentum
         unbiased = variance * (count / (count - 1).clamp_min(1))
@@ -180,13 +192,13 @@ def _follow(norm: Any, mean: Tensor, variance: Tensor, count: Tensor) -> None:
 
 
 def _dense(x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
-    """conv2d over the whole grid, read off at the active sites."""
+    """conv2d over the whole grid, gathered at the active sites."""
     kernel = to_conv2d(weight).contiguous(memory_format=torch.channels_last)
     return sites.from_dense(F.conv2d(sites.to_dense(x), kernel, padding=1))
 
 
 class _Rulebook(torch.autograd.Function):
-    """y[i] = sum over offsets k of x[neighbour k of i] W[k]: a gather, a product and a scatter per block and offset."""
+    """y[i] = sum over k of x[neighbour k of i] W[k]: a gather, a matrix product and a scatter per block and k."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
@@ -201,7 +213,7 @@ class _Rulebook(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Being a neighbour is mutual: who reads row i from offset 8 - k has it at offset k."""
+        """Neighbourhood is mutual: if j is neighbour k of i, then i is neighbour 8 - k of j."""
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x, grad_weight = _sums(grad @ weight[CENTRE].t()), _sums(torch.zeros_like(weight))
@@ -215,7 +227,7 @@ class _Rulebook(torch.autograd.Function):
 
 
 class _MaxPool(torch.autograd.Function):
-    """Of up to four rows the largest, per channel; the gradient goes to the first of equal ones, as in `max_pool2d`."""
+    """Maximum of up to four rows per channel; of equal ones the first receives the gradient, as in `max_pool2d`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, children: Tensor) -> Tensor:
@@ -237,11 +249,11 @@ class _MaxPool(torch.autograd.Function):
         tap, link = ctx.saved_tensors
         if grad.shape[0] == 0:
             return grad.new_zeros(link.shape[0], grad.shape[1]), None
-        above = link.clamp_min(0) // 4
-        mine = torch.where(link < 0, 4, link % 4)[:, None]
-        return grad.index_select(0, above) * (tap.index_select(0, above) == mine), None
+        parent = link.clamp_min(0) // 4
+        child = torch.where(link < 0, 4, link % 4)[:, None]
+        return grad.index_select(0, parent) * (tap.index_select(0, parent) == child), None
 
 
 def _sums(x: Tensor) -> Tensor:
-    """In a type that nine values can be added up in: at least float32."""
+    """In a dtype to accumulate in: at least float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

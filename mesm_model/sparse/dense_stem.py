@@ -1,4 +1,4 @@
-"""The dense layers in front of the sparse ones, which FE2E has throughout: fused where there is a way.
+"""The dense layers before the sparse ones, which FE2E uses throughout; fused where there is a kernel.
 
 Legend: N frames, C channels, H x W places.
 """
@@ -15,9 +15,9 @@ from mesm_model.sparse.sites import channels_last
 
 
 class FirstConv2d(nn.Conv2d):
-    """5x5 convolution without bias on raw frames [F, C, H, W] of any type, normalised by mean and deviation [C, 1, 1].
+    """5x5 convolution without bias of raw frames [F, C, H, W] of any dtype, normalised by mean and deviation [C, 1, 1].
 
-    Fused where there is a kernel, as long as nobody asks for a gradient of the frames.
+    Fused where there is a kernel, unless the frames require a gradient.
     """
 
     mean: Tensor
@@ -31,22 +31,22 @@ class FirstConv2d(nn.Conv2d):
     def forward(self, frames: Tensor) -> Tensor:
         if not triton_ready(frames) or frames.requires_grad:
             return super().forward(self.normalised(frames))
-        from mesm_model.sparse.kernels import stem
+        from mesm_model.sparse.kernels.stem import first_conv
 
         _, weight = autocast(frames[:0], self.weight)
-        rows = stem.first_conv(frames, self.mean.flatten(), self.deviation.flatten(), weight)
+        rows = first_conv(frames, self.mean.flatten(), self.deviation.flatten(), weight)
         number, _, height, width = frames.shape
         return rows.view(number, height, width, len(weight)).permute(0, 3, 1, 2)
 
     def normalised(self, frames: Tensor) -> Tensor:
-        """The frames as the convolution sees them, laid out channels last."""
+        """The normalised frames, in channels-last layout."""
         return channels_last((frames - self.mean) / self.deviation)
 
 
 class NormRelu(nn.BatchNorm2d):
-    """Norm, ReLU and, if asked, 2x2 max pool of [N, C, H, W] behind a dense convolution; fused where there is a kernel.
+    """Batch norm, ReLU and optionally a 2x2 max pool of [N, C, H, W]; fused where there is a kernel.
 
-    Elsewhere the pool comes first where it can: the same values and gradients, on a quarter of them.
+    On a CPU the pool comes first where that gives the same values and gradients: a quarter of the work.
     """
 
     def __init__(self, channels: int, pool: bool = False) -> None:
@@ -60,22 +60,22 @@ class NormRelu(nn.BatchNorm2d):
                 return self._pool_first(y)
             y = super().forward(y)
             return F.relu(F.max_pool2d(y, 2) if self.pool else y, inplace=True)
-        from mesm_model.sparse.kernels import norm
+        from mesm_model.sparse.kernels.norm import norm_relu
 
         rows = y.permute(0, 2, 3, 1).reshape(-1, channels)
         if self.pool:
             height, width = height // 2, width // 2
-        z = norm.norm_relu(rows, self, y.shape[3] if self.pool else 0)
+        z = norm_relu(rows, self, y.shape[3] if self.pool else 0)
         return z.view(frames, height, width, channels).permute(0, 3, 1, 2)
 
     def _may_pool_first(self, y: Tensor) -> bool:
-        """On a CPU, in training, where there is something to take the mean of and no gain turns the order round."""
+        """On a CPU, in training, with at least one frame, and if no gain reverses the order of values."""
         if torch.compiler.is_compiling() or not self.training or y.device.type != "cpu":
-            return False  # a compiled graph would break at the look at the gains
+            return False  # reading the gains would break the compiled graph
         return y.dtype == self.weight.dtype and y.numel() > 0 and bool((self.weight > 0).all())
 
     def _pool_first(self, y: Tensor) -> Tensor:
-        """Where every gain is positive the largest before the norm is the largest behind it."""
+        """With positive gains the maximum before the norm is the maximum after it."""
         assert self.momentum is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
@@ -85,13 +85,13 @@ class NormRelu(nn.BatchNorm2d):
 
 
 class _PoolNormRelu(torch.autograd.Function):
-    """z = max(0, v g + b), v = (best of four y - mean) s;  dy = g s (dz - mean(dz) - v mean(dz v)), dz at the best."""
+    """z = max(0, v g + b), v = (max of four y - mean) s;  dy = g s (dz - mean(dz) - v mean(dz v)); dz at the max."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
         best, place = F.max_pool2d(y, 2, return_indices=True)
         scale = gain * inverse
-        z = F.relu_(torch.addcmul(_across(bias - mean * scale), best, _across(scale)))
+        z = F.relu_(torch.addcmul(_per_channel(bias - mean * scale), best, _per_channel(scale)))
         ctx.save_for_backward(y, gain, mean, inverse, best, place, z)
         return z
 
@@ -105,17 +105,17 @@ class _PoolNormRelu(torch.autograd.Function):
         grad_gain = ((grad * _rows(best)).sum((0, 1)) - mean * grad_bias) * inverse
         slope = -scale * inverse * grad_gain / count
         level = -scale * grad_bias / count - slope * mean
-        grad_y = torch.addcmul(level, _rows(y), slope)  # through mean and deviation: everywhere
+        grad_y = torch.addcmul(level, _rows(y), slope)  # through mean and deviation, at every place
         grad_y.scatter_add_(1, _rows(place), grad * scale)
         frames, channels, height, width = y.shape
         return grad_y.view(frames, height, width, channels).permute(0, 3, 1, 2), grad_gain, grad_bias, None, None
 
 
-def _across(values: Tensor) -> Tensor:
-    """One value a channel, [C], for [N, C, H, W]."""
+def _per_channel(values: Tensor) -> Tensor:
+    """One value per channel, [C], shaped for [N, C, H, W]."""
     return values.view(-1, 1, 1)
 
 
 def _rows(grid: Tensor) -> Tensor:
-    """[N, C, H, W] as [N, H * W, C]: the same memory where it is channels last."""
+    """[N, C, H, W] as [N, H * W, C]: the same memory if it is channels last."""
     return grid.permute(0, 2, 3, 1).flatten(1, 2)

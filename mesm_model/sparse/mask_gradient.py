@@ -1,10 +1,15 @@
-"""How the sites that a nucleus left out learn what they would have changed.
+"""Gradient of the selection mask at unselected sites.
 
-A mask of zeros and ones stands in front of a convolution. Forward, it costs nothing to leave out what is multiplied by
-zero; but only the gradient at the zeros tells a mask what it is wrong about. It needs nothing but the convolution's own
-gradient, read from where the site would have been heard: its neighbours that were selected.
+A nucleus is a mask of zeros and ones in front of a convolution. In the forward pass rows that are multiplied by zero
+need not be computed, but the derivative of the loss with respect to the mask is not zero there: it says what an
+unselected site would have changed. With y_j = sum_k m_{j_k} x_{j_k} W[k] at the selected sites j, j_k neighbour k of j,
 
-Legend: n rows of candidates sites, m of selected ones, l of those left out; C channels.
+    dL/dm_i = x_i . sum_k W[8 - k] dL/dy_{i_k}
+
+over the selected neighbours i_k of an unselected site i: the transposed convolution of the gradient, read at i. Nothing
+but the gradient of the convolution's output is needed.
+
+Legend: n rows of candidate sites, m of selected ones, u of unselected ones; C channels.
 """
 
 from dataclasses import dataclass
@@ -20,72 +25,71 @@ from mesm_model.sparse.sites import Sites, blocks, rulebook
 
 @dataclass(frozen=True)
 class MaskInputs:
-    """All rows in front of a mask."""
+    """What a selection mask is applied to."""
 
-    x: Tensor  # [n, C], not masked
-    gate: Tensor  # [n], which learns how much of each row there should be
+    x: Tensor  # [n, C], before the mask
+    gate: Tensor  # [n], the differentiable value behind each entry of the mask
     sites: Sites
 
 
-def add_mask_gradient(y: Tensor, weight: Tensor, candidates: MaskInputs, selected: Sites, way: str) -> Tensor:
-    """`y` [m, Cout], the convolution with `weight` [9, Cin, Cout] of the selected rows, as it is.
+def add_mask_gradient(y: Tensor, weight: Tensor, inputs: MaskInputs, selected: Sites, backend: str) -> Tensor:
+    """Identity of `y` [m, Cout], the convolution of the selected rows with `weight` [9, Cin, Cout].
 
-    Backward, the gate of each row that was left out gets the derivative with respect to the mask in front of it: the
-    product of the row with what would have been its gradient. `way` is one of those in conv.py, already chosen.
+    In the backward pass the gate of each unselected row receives the derivative with respect to its entry of the mask.
+    `backend` is dense, rulebook or triton, as `conv.choose` returned it.
     """
-    return _MaskGradient.apply(y, candidates.gate, candidates.x, weight, candidates.sites, selected, way)
+    return _MaskGradient.apply(y, inputs.gate, inputs.x, weight, inputs.sites, selected, backend)
 
 
 class _MaskGradient(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, gate: Tensor, x: Tensor, weight: Tensor, candidates: Sites, selected: Sites, way: str
+        ctx: Any, y: Tensor, gate: Tensor, x: Tensor, weight: Tensor, candidates: Sites, selected: Sites, backend: str
     ) -> Tensor:
         ctx.save_for_backward(gate, x, weight)
-        ctx.candidates, ctx.selected, ctx.way = candidates, selected, way
+        ctx.candidates, ctx.selected, ctx.backend = candidates, selected, backend
         return y.view_as(y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gate, x, weight = ctx.saved_tensors
-        left = ctx.candidates.without(ctx.selected)
-        rows = (
-            left.rows_in(ctx.candidates) if left.valid is None else None
-        )  # packed; else they lie as those candidates do
+        unselected = ctx.candidates.without(ctx.selected)
+        packed = unselected.valid is None  # otherwise its rows are those of the candidates
+        rows = unselected.rows_in(ctx.candidates) if packed else None
         x = (x if rows is None else x.index_select(0, rows)).to(grad.dtype)
-        products = WAYS[ctx.way](x, grad, weight.to(grad.dtype), left, ctx.selected).to(gate.dtype)
+        products = PRODUCTS[ctx.backend](x, grad, weight.to(grad.dtype), unselected, ctx.selected).to(gate.dtype)
         if rows is not None:
             products = torch.zeros_like(gate).index_copy_(0, rows, products)
         return grad, products, *(None,) * 5
 
 
-def _dense(x: Tensor, grad: Tensor, weight: Tensor, left: Sites, selected: Sites) -> Tensor:
-    """The products [l] of rows x [l, Cin] with their gradient, from that of the selected rows, [m, Cout]."""
+def _dense(x: Tensor, grad: Tensor, weight: Tensor, unselected: Sites, selected: Sites) -> Tensor:
+    """Each row of x [u, Cin] times the gradient that it would receive, given that of the selected rows: [u]."""
     kernel = weight.unflatten(0, (3, 3)).permute(3, 2, 0, 1)
-    would = left.from_dense(F.conv_transpose2d(selected.to_dense(grad), kernel, padding=1))
-    return _dot(x, would)
+    grad_x = unselected.from_dense(F.conv_transpose2d(selected.to_dense(grad), kernel, padding=1))
+    return _dot(x, grad_x)
 
 
-def _rulebook(x: Tensor, grad: Tensor, weight: Tensor, left: Sites, selected: Sites) -> Tensor:
+def _rulebook(x: Tensor, grad: Tensor, weight: Tensor, unselected: Sites, selected: Sites) -> Tensor:
     products = []
-    for rows, pairs in zip(blocks(x), rulebook(left.neighbours_in(selected)), strict=True):
-        would = torch.zeros_like(rows)
+    for rows, pairs in zip(blocks(x), rulebook(unselected.neighbours_in(selected)), strict=True):
+        grad_rows = torch.zeros_like(rows)
         for offset, here, there in pairs:
-            would.index_add_(0, here, grad.index_select(0, there) @ weight[8 - offset].t())
-        products.append(_dot(rows, would))
+            grad_rows.index_add_(0, here, grad.index_select(0, there) @ weight[8 - offset].t())
+        products.append(_dot(rows, grad_rows))
     return torch.cat(products)
 
 
-def _triton(x: Tensor, grad: Tensor, weight: Tensor, left: Sites, selected: Sites) -> Tensor:
-    from mesm_model.sparse.kernels import conv
+def _triton(x: Tensor, grad: Tensor, weight: Tensor, unselected: Sites, selected: Sites) -> Tensor:
+    from mesm_model.sparse.kernels.conv import input_gradient_at
 
-    return _dot(x, conv.gradient_in(grad, weight, left, selected))
+    return _dot(x, input_gradient_at(unselected, grad, weight, selected))
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """Row by row, added up in at least float32."""
+    """Row by row, accumulated in at least float32."""
     return (x * y).sum(1, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
-WAYS = {"dense": _dense, "rulebook": _rulebook, "triton": _triton}
+PRODUCTS = {"dense": _dense, "rulebook": _rulebook, "triton": _triton}

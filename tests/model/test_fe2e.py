@@ -105,7 +105,7 @@ def test_models_are_found_by_their_file_names() -> None:
 def test_settings_are_read_by_the_type_of_their_field() -> None:
     config = models.load("fe2e").Config()
     changed = models.apply_settings(config, ["width=8", "dropout=0.5", "positional_encoding=False", "modalities=ta"])
-    assert (changed.width, changed.dropout, changed.positions, changed.modalities) == (8, 0.5, False, "ta")
+    assert (changed.width, changed.dropout, changed.positional_encoding, changed.modalities) == (8, 0.5, False, "ta")
     assert models.apply_settings(config, []) == config
 
 
@@ -119,10 +119,10 @@ def test_settings_are_read_by_the_type_of_their_field() -> None:
         ("width", "setting 'width': expected name=value"),
         ("width=many", "setting 'width=many': found 'many', expected a whole number"),
         ("width=0", "setting width: found 0, expected more than 0"),
-        ("positions=maybe", "setting 'positions=maybe': found 'maybe', expected true or false"),
+        ("positional_encoding=maybe", "setting 'positional_encoding=maybe': found 'maybe', expected true or false"),
         ("dropout=high", "setting 'dropout=high': found 'high', expected a number"),
         ("dropout=nan", "setting dropout: found nan, expected 0 or more and less than 1"),
-        ("heads=5", "setting d: found 64, expected a multiple of heads, 5"),
+        ("heads=5", "setting embed_dim: found 64, expected a multiple of heads, 5"),
         (
             "modalities=x",
             "setting modalities: found 'x', expected one or more of t (text), a (audio), v (vision), each once",

@@ -61,9 +61,9 @@ def test_at_p_1_mesm_has_the_products_of_fe2e_inside_its_frames_plus_the_attenti
     dense = counting.count(build("fe2e", encoder), stacked)
     sparse = counting.count(build("mesm", encoder, top_p=1.0), stacked)
     for stage in set(counting.STAGES) - {"attention"}:
-        assert sparse.macs(stages=[stage], macs_without_padding=True) == dense.macs(
-            stages=[stage], macs_without_padding=True
-        ), stage
+        assert sparse.macs(stages=[stage], without_padding=True) == dense.macs(stages=[stage], without_padding=True), (
+            stage
+        )
     assert sparse.macs(stages=["attention"]) > 0 == dense.macs(stages=["attention"])
 
 

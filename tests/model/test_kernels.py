@@ -332,7 +332,7 @@ def test_the_figures_of_tiles_are_those_of_all_their_rows_block_after_block():
     """Tiles of different sizes, one of them empty, in blocks of 2."""
     import triton.language as tl
 
-    from mesm_model.sparse.kernels import norm as norm_module
+    from mesm_model.sparse.kernels.norm import batch_stats_kernel
 
     tiles = [3 * draw(rows, 5, seed=rows) + 1 for rows in (3, 0, 7, 1, 4)]
     means = [rows.sum(0) / max(1, len(rows)) for rows in tiles]
@@ -342,7 +342,7 @@ def test_the_figures_of_tiles_are_those_of_all_their_rows_block_after_block():
     found = [torch.zeros_like(means[0]) for _ in range(2)] + [torch.zeros_like(means[0][0])]
     norm = nn.BatchNorm1d(5, momentum=0.1).to(DEVICE, torch.float64)
     running = (norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone())
-    norm_module.figures_kernel[(1,)](stats, counts, *found, *running, 5, norm.eps, 0.1, True, 5, tl.float64, 2, 16)
+    batch_stats_kernel[(1,)](stats, counts, *found, *running, 5, norm.eps, 0.1, True, 5, tl.float64, 2, 16)
     norm(torch.cat(tiles))
     variance, mean = torch.var_mean(torch.cat(tiles), 0, correction=0)
     assert_close(found, [mean, (variance + norm.eps).rsqrt(), torch.tensor(15.0)], 1e-12)
@@ -530,33 +530,30 @@ class Recorder:
 
 def launches_of_a_step(monkeypatch, dtype, channels, side):
     """Every kernel with the arguments of its launches in a training step of a level and of the front."""
-    from mesm_model.sparse.kernels import attention as attention_module
-    from mesm_model.sparse.kernels import conv, stem
-    from mesm_model.sparse.kernels import norm as norm_module
-    from mesm_model.sparse.kernels import select as select_module
+    from mesm_model.sparse.kernels import attention, conv, norm, select, stem, tables
 
     launches = {}
-    for module in (conv, attention_module, stem):
+    for module in (attention, conv, norm, select, stem, tables):
         for name, kernel in vars(module).copy().items():
             if name.endswith("_kernel"):
                 monkeypatch.setattr(module, name, Recorder(kernel, launches))
     places = side * side
-    selected = select_module.select(
-        Sites.all(1, side, side), torch.full((1, places), 1 / places), 0.5, places // 2, 1e-6
-    )
+    uniform = torch.full((1, places), 1 / places)
+    selected = select.select_nucleus(Sites.all(1, side, side), uniform, 0.5, places // 2, 1e-6)
     for buffer, value in ((selected.cache["row_of_place"], -1), (selected.index, 0), (selected.valid, False)):
         buffer.fill_(value)  # what the kernel would have written
     block = SubmanifoldBlock(channels, channels)
     x = torch.zeros(len(selected.index), channels, dtype=dtype, requires_grad=True)
     _, children = selected.pool()
-    y = norm_module.conv_norm_relu(x, block.conv.weight.to(dtype), block.norm, selected, children)
+    y, tile_stats = conv.convolve_with_stats(x, block.conv.weight.to(dtype), selected, True)
+    y = norm.norm_relu_of_sites(y, tile_stats, block.norm, selected, children)
     y.backward(torch.zeros_like(y))
     rows = torch.zeros(places, channels, dtype=dtype, requires_grad=True)
-    y = norm_module.norm_relu(rows, block.norm, side)
+    y = norm.norm_relu(rows, block.norm, side)
     y.backward(torch.zeros_like(y))
-    attention_module.scores(rows, rows[:1], block.norm.weight, places).sum().backward()
+    attention.attention_scores(rows, rows[:1], block.norm.weight, places).sum().backward()
     for gate, sites in ((True, selected), (False, selected), (False, Sites.all(1, side, side))):
-        y = attention_module.gather_selected(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
+        y = attention.gather_selected_rows(rows, torch.zeros(1, places), torch.ones(1), sites, gate)
         y.backward(torch.zeros_like(y))
     for colours in (1, 3):
         frames, figures = torch.zeros(2, colours, side, side, dtype=torch.uint8), torch.ones(colours)
@@ -592,9 +589,9 @@ TYPES = {
     torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.uint8: "u8", torch.float64: "fp64",
 }  # fmt: skip
 KERNELS = {
-    "select_kernel", "code_kernel", "tile_kernel", "offset_kernel", "conv_kernel", "weight_grad_kernel", "stats_kernel",
-    "figures_kernel", "norm_relu_kernel", "norm_grad_sums_kernel", "norm_grad_kernel", "score_kernel",
-    "score_grad_kernel", "gather_selected_kernel", "gather_selected_grad_kernel", "first_conv_kernel",
+    "select_kernel", "code_kernel", "tile_kernel", "offset_kernel", "conv_kernel", "weight_grad_kernel",
+    "tile_stats_kernel", "batch_stats_kernel", "norm_relu_kernel", "norm_grad_sums_kernel", "norm_grad_kernel",
+    "score_kernel", "score_grad_kernel", "gather_selected_kernel", "gather_selected_grad_kernel", "first_conv_kernel",
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def test_as_published_the_order_of_rows_does_not_count() -> None:
     rows = two_phase.example(0, 5, 5, 5)
     turned = {m: own.flip(0) for m, own in rows.features.items()}
     for positions in (False, True):
-        model = two_phase.build("lf-trans", positions=positions, **SMALL).eval()
+        model = two_phase.build("lf-trans", positional_encoding=positions, **SMALL).eval()
         one, other = (
             model(two_phase.collate([two_phase.Example(**vars(rows) | {"features": features})]))
             for features in (rows.features, turned)

@@ -35,7 +35,7 @@ def test_rows_are_sorted_by_frame_then_y_then_x(mask):
 def test_all_sites_are_those_of_a_mask_of_ones():
     everything, ones = Sites.all(2, 3, 4), Sites.from_mask(torch.ones(2, 3, 4, dtype=torch.bool))
     assert torch.equal(everything.index, ones.index)
-    assert everything.full
+    assert everything.all_active
     assert everything.density == 1.0
 
 

@@ -73,19 +73,19 @@ class UtteranceTransformer(nn.Module):
     """
 
     def __init__(
-        self, d: int, layers: int, heads: int, feed_forward: int, dropout: float, positional_encoding: bool
+        self, embed_dim: int, layers: int, heads: int, feed_forward: int, dropout: float, positional_encoding: bool
     ) -> None:
         super().__init__()
-        self.positions = positional_encoding
-        self.cls = nn.Parameter(torch.randn(1, d) / math.sqrt(d))
-        layer = nn.TransformerEncoderLayer(d, heads, feed_forward, dropout, batch_first=True)
+        self.positional_encoding = positional_encoding
+        self.cls = nn.Parameter(torch.randn(1, embed_dim) / math.sqrt(embed_dim))
+        layer = nn.TransformerEncoderLayer(embed_dim, heads, feed_forward, dropout, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
     def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
         frames, present = pad(frames, counts)  # [B, L, d], [B, L]
         cls = self.cls.to(frames.dtype).expand(len(frames), 1, -1)
         x = torch.cat([cls, frames], 1)  # [B, 1 + L, d]
-        if self.positions:
+        if self.positional_encoding:
             x = x + sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
         padding = torch.cat([present.new_zeros(len(present), 1), ~present], 1)  # [B, 1 + L]
         return self.encoder(x, src_key_padding_mask=padding)[:, 0]

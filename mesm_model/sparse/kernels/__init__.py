@@ -1,1 +1,1 @@
-"""Triton kernels. Each has a reference in plain PyTorch, and tests hold the two together."""
+"""Triton kernels. Each has a reference in plain PyTorch that tests compare it with."""

@@ -1,9 +1,9 @@
-"""Triton kernels around a nucleus: the scores of the attention before it, and the rows that it lets through behind it.
+"""Triton kernels around a nucleus: the scores of the attention, and gathering the selected rows.
 
 In plain PyTorch each is a dozen passes over all rows of a level, which took as long as the convolutions that sparsity
-saves. Here it is one pass forth and one back. Rows are whole frames: row r is place r.
+saves. Here it is one pass forward and one backward. Rows are whole frames: row r is place r.
 
-Legend: F frames of S places, n = F * S rows, m rows behind the nucleus, C channels.
+Legend: F frames of S places, n = F * S rows, m selected rows, C channels.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -21,8 +21,8 @@ from mesm_model.sparse.kernels.common import sum_type, triton_sum_type
 from mesm_model.sparse.kernels.select import NONE
 from mesm_model.sparse.sites import Sites
 
-ROWS = 32  # of a block
-STEPS = 6  # blocks that one program adds up in the backward pass, at most
+ROWS = 32  # per block
+STEPS = 6  # blocks that one program accumulates in the backward pass, at most
 
 
 # ---- kernels
@@ -61,7 +61,7 @@ def score_grad_kernel(
     column = tl.arange(0, COLUMNS)
     query = tl.load(QUERIES + frame * C + column, mask=column < C, other=0.0).to(SUM)
     weight = tl.load(WEIGHT + column, mask=column < C, other=0.0).to(SUM)
-    grad_query = tl.zeros((ROWS, COLUMNS), SUM)  # added up over rows once, at the end
+    grad_query = tl.zeros((ROWS, COLUMNS), SUM)  # summed over rows once, at the end
     grad_weight = tl.zeros((ROWS, COLUMNS), SUM)
     for step in range(STEPS):
         place = (part * STEPS + step) * ROWS + tl.arange(0, ROWS)
@@ -69,11 +69,11 @@ def score_grad_kernel(
         inside = (place < S)[:, None] & (column < C)[None, :]
         keys = tl.load(KEYS + row[:, None] * C + column[None, :], mask=inside, other=0.0).to(SUM)
         grad = tl.load(GRAD + row, mask=place < S, other=0.0).to(SUM)
-        bent = _tanh(keys + query[None, :])
-        grad_keys = grad[:, None] * weight[None, :] * (1.0 - bent * bent)
+        activation = _tanh(keys + query[None, :])
+        grad_keys = grad[:, None] * weight[None, :] * (1.0 - activation * activation)
         tl.store(GRAD_KEYS + row[:, None] * C + column[None, :], grad_keys.to(GRAD_KEYS.dtype.element_ty), mask=inside)
         grad_query += grad_keys
-        grad_weight += grad[:, None] * bent
+        grad_weight += grad[:, None] * activation
     at = (frame * tl.num_programs(1) + part) * 2 * C + column
     tl.store(PARTS + at, tl.sum(grad_query, 0), mask=column < C)
     tl.store(PARTS + at + C, tl.sum(grad_weight, 0), mask=column < C)
@@ -82,14 +82,14 @@ def score_grad_kernel(
 @triton.jit
 def gather_selected_kernel(
     X, INDEX, VALID, ATTENTION, COUNT, Y, m, S,
-    GATE: tl.constexpr, ALL_LIVE: tl.constexpr, C: tl.constexpr, SUM: tl.constexpr,
+    GATE: tl.constexpr, ALL_VALID: tl.constexpr, C: tl.constexpr, SUM: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Y [m, C]: rows INDEX [m] of X [n, C], 0 for one that is not VALID; with GATE times ATTENTION [n] * COUNT [F]."""
     at = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
     valid = at < m
-    if not ALL_LIVE:
+    if not ALL_VALID:
         valid = valid & (tl.load(VALID + at, mask=valid, other=0) != 0)
     row = tl.load(INDEX + at, mask=valid, other=0)
     across = (column < C)[None, :]
@@ -106,7 +106,7 @@ def gather_selected_grad_kernel(
     GRAD, X, ROW_OF_PLACE, ATTENTION, COUNT, GRAD_X, GRAD_ATTENTION, n, S,
     GATE: tl.constexpr, C: tl.constexpr, SUM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Of all rows [n, C] and their attention [n]: what ROW_OF_PLACE [n], the row of GRAD [m, C] of each place or -1, brings."""
+    """GRAD_X [n, C], GRAD_ATTENTION [n] from GRAD [m, C]; ROW_OF_PLACE [n] is the row of each place in GRAD, or -1."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
     at = tl.load(ROW_OF_PLACE + row, mask=row < n, other=NONE)
@@ -123,27 +123,27 @@ def gather_selected_grad_kernel(
 
 
 def _columns(channels: int) -> int:
-    """All channels in one block."""
+    """Columns per block: all channels."""
     return triton.next_power_of_2(channels)
 
 
 def _warps(columns: int) -> int:
-    """So many that a block of rows stays in registers."""
+    """Warps per program, so that a block of rows stays in registers."""
     return 4 if columns < 256 else 8
 
 
 # ---- with gradients
 
 
-def scores(keys: Tensor, queries: Tensor, weight: Tensor, places: int) -> Tensor:
+def attention_scores(keys: Tensor, queries: Tensor, weight: Tensor, places: int) -> Tensor:
     """tanh(keys + query of the frame) . weight: keys [n, C], queries [F, C], weight [C] -> [F, S], at least float32."""
     return Scores.apply(keys, queries, weight, places)
 
 
-def gather_selected(x: Tensor, attention: Tensor, count: Tensor, selected: Sites, gate: bool) -> Tensor:
+def gather_selected_rows(x: Tensor, attention: Tensor, count: Tensor, selected: Sites, gate: bool) -> Tensor:
     """The rows [m, C] of x [n, C] at the sites `selected`, each of which has a row; `attention` is [F, S].
 
-    With `gate` each is weighted by its attention times count [F]; without, its attention gets the same gradient.
+    With `gate` each is multiplied by its attention times count [F]. The gradient of attention is the same without.
     """
     return GatherSelected.apply(x, attention, count, selected, gate)
 
@@ -206,7 +206,7 @@ class GatherSelected(torch.autograd.Function):
         n, channels = x.shape
         grad_x, grad_attention, columns = torch.empty_like(x), torch.empty_like(attention), _columns(channels)
         gather_selected_grad_kernel[(triton.cdiv(n, ROWS),)](
-            grad.contiguous(), x, ctx.selected.row_of_place, attention, count, grad_x, grad_attention, n, attention.shape[1],
-            ctx.gate, channels, triton_sum_type(x), ROWS, columns, num_warps=_warps(columns),
+            grad.contiguous(), x, ctx.selected.row_of_place, attention, count, grad_x, grad_attention, n,
+            attention.shape[1], ctx.gate, channels, triton_sum_type(x), ROWS, columns, num_warps=_warps(columns),
         )  # fmt: skip
         return grad_x, grad_attention, None, None, None

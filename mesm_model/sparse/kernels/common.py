@@ -1,4 +1,4 @@
-"""What all Triton kernels share: availability, block sizes, accumulation types."""
+"""Availability, block sizes and accumulation types of all Triton kernels."""
 
 import os
 from typing import Any
@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-PASS_COLUMNS = 64  # columns of a block in the passes that only read and write
-OLDEST = (8, 0)  # Ampere; Triton promises nothing for older ones, and they have no bfloat16
+PASS_COLUMNS = 64  # columns per block in passes that only read and write
+OLDEST = (8, 0)  # Ampere; Triton does not support older GPUs, and they have no bfloat16
 
 
 def available(x: Tensor) -> bool:
@@ -20,24 +20,26 @@ def available(x: Tensor) -> bool:
 
 
 def grid(n: int, rows: int, channels: int) -> tuple[tuple[int, int], int]:
-    """Programs for blocks of `rows` rows and some columns, and those columns."""
+    """The grid of programs for blocks of `rows` rows, and the columns per block."""
     columns = power_of_two(channels, PASS_COLUMNS)
     return (triton.cdiv(n, rows), triton.cdiv(channels, columns)), columns
 
 
 def power_of_two(channels: int, most: int) -> int:
-    """The block for so many channels: a power of two, at least the 16 that a matrix product needs."""
+    """The block size for this number of channels: a power of two, at least the 16 that a matrix product needs."""
     return max(16, min(most, triton.next_power_of_2(channels)))
 
 
 def sum_type(x: Tensor) -> torch.dtype:
+    """The dtype to accumulate in."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def triton_sum_type(x: Tensor) -> Any:
+    """`sum_type` as Triton names it."""
     return tl.float64 if x.dtype == torch.float64 else tl.float32
 
 
 def product_precision() -> str:
-    """What PyTorch allows its own convolutions in float32."""
+    """The precision of float32 products that PyTorch allows its own convolutions."""
     return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"

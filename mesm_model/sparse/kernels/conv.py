@@ -1,13 +1,13 @@
-"""Triton kernels: nucleus selection, submanifold convolution as an implicit matrix product, and the passes around it.
+"""Triton kernels: submanifold convolution as an implicit matrix product.
 
-Nothing here waits for the GPU: buffers have sizes known beforehand (a nucleus over S sites holds at most ceil(p * S)),
-unused rows stay 0, and every count lives on the device, so a step can be captured in a CUDA graph.
+No kernel of this folder waits for the host: buffers have sizes known in advance (a nucleus over S sites holds at most
+ceil(p * S)), unused rows stay 0, and every count stays on the device, so that a step can be captured in a CUDA graph.
 
-The convolution walks the rows in the order of their 9-bit neighbour code, so that the rows of a tile lack the same
-neighbours and whole offsets are skipped. It is one flat loop over (offset, channel chunk): with two nested loops the
-compiler neither loaded ahead nor selected the sums in registers (1 KB of stack for sm_90); flat it uses wgmma, asynchronous
-copies and no stack. Gradients of weights are summed from a fixed number of parts: the same in every run. Row numbers
-are multiplied in int64: the front's rows of 14,563 faces fill an int32.
+Rows are processed in the order of their 9-bit neighbour code, so that the rows of a tile lack the same neighbours and
+whole offsets are skipped. It is one flat loop over (offset, channel chunk): with two nested loops the compiler neither
+prefetched nor kept the sums in registers (1 KB of stack for sm_90); flat it uses wgmma, asynchronous copies and no
+stack. Weight gradients are summed from a fixed number of parts: the same in every run. Row numbers are multiplied in
+int64: the stem's rows of 14,563 faces fill an int32.
 
 Legend: N frames of S = H * W places, n rows of which some may be unused, T tiles of ROWS rows, C channels.
 """
@@ -31,17 +31,17 @@ from mesm_model.sparse.sites import Sites
 
 @triton.jit
 def conv_kernel(
-    X, WEIGHT, Y, STATS, ROW, NEIGHBOUR, COUNT, OFFSETS, LIVE_COUNT, padded,
+    X, WEIGHT, Y, STATS, ROW, NEIGHBOUR, COUNT, OFFSETS, VALID_COUNT, padded,
     CIN: tl.constexpr, COUT: tl.constexpr, FLIP: tl.constexpr, STATISTICS: tl.constexpr,
     SUM: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Y[i] = sum over offsets k of X[neighbour k of i] WEIGHT[k].
 
     With FLIP it is the gradient of the input from that of the output, with the same weight, here [9, COUT, CIN]. With
-    STATISTICS the mean over the tile's rows and the sum of squares around it go to STATS [T, 2, COUT].
+    STATISTICS the mean over the tile's rows and the sum of squared deviations go to STATS [T, 2, COUT].
     """
     ACROSS: tl.constexpr = (COUT + COLUMNS - 1) // COLUMNS
-    tile = tl.program_id(0) // ACROSS  # on one axis of the grid: the others end at 65,535
+    tile = tl.program_id(0) // ACROSS  # on one axis of the grid: the others are limited to 65,535
     at = tile * ROWS + tl.arange(0, ROWS)
     column = (tl.program_id(0) % ACROSS) * COLUMNS + tl.arange(0, COLUMNS)
     CHUNKS: tl.constexpr = (CIN + CHUNK - 1) // CHUNK
@@ -73,12 +73,12 @@ def conv_kernel(
     y = total.to(Y.dtype.element_ty)
     tl.store(Y + row[:, None] * COUT + column[None, :], y, mask=(row >= 0)[:, None] & (column < COUT)[None, :])
     if STATISTICS:
-        total = y.to(SUM)  # as it will be read: in a channel that hardly varies the rounding is what varies
+        total = y.to(SUM)  # as stored: in a channel that hardly varies, what varies is the rounding
         valid = tl.load(NEIGHBOUR + 4 * padded + at) >= 0
-        mean = tl.sum(total, 0) / tl.maximum(tl.load(LIVE_COUNT + tile), 1)
-        away = tl.where(valid[:, None], total - mean[None, :], 0.0)
+        mean = tl.sum(total, 0) / tl.maximum(tl.load(VALID_COUNT + tile), 1)
+        centred = tl.where(valid[:, None], total - mean[None, :], 0.0)
         tl.store(STATS + (tile * 2) * COUT + column, mean, mask=column < COUT)
-        tl.store(STATS + (tile * 2 + 1) * COUT + column, tl.sum(away * away, 0), mask=column < COUT)
+        tl.store(STATS + (tile * 2 + 1) * COUT + column, tl.sum(centred * centred, 0), mask=column < COUT)
 
 
 @triton.jit
@@ -113,7 +113,7 @@ def weight_grad_kernel(
 
 @dataclass(frozen=True)
 class Tiling:
-    """The shape of one product: columns of the output, channels of a loop step, warps, stages of the load pipeline."""
+    """The shape of one product: output columns, channels per loop step, warps, stages of the load pipeline."""
 
     columns: int
     chunk: int
@@ -123,16 +123,21 @@ class Tiling:
 
 def convolve(x: Tensor, weight: Tensor, sites: Sites) -> Tensor:
     """`submanifold_conv`: [n, Cin] with [9, Cin, Cout] -> [n, Cout]."""
-    return Convolution.apply(x, weight, sites, False)[0]
+    return convolve_with_stats(x, weight, sites, False)[0]
 
 
-def gradient_in(grad: Tensor, weight: Tensor, rows: Sites, selected: Sites) -> Tensor:
-    """What would be the gradient at `rows`, sites that `selected` lacks, if they had been read: [m, Cout] -> [n, Cin]."""
-    return _product(grad, weight, make_tables(rows, selected), len(rows.index), True, False)[0]
+def convolve_with_stats(x: Tensor, weight: Tensor, sites: Sites, statistics: bool) -> tuple[Tensor, Tensor]:
+    """The same, and mean and squared deviations of each tile of rows [T, 2, Cout]; empty without `statistics`."""
+    return Convolution.apply(x, weight, sites, statistics)
+
+
+def input_gradient_at(unselected: Sites, grad: Tensor, weight: Tensor, selected: Sites) -> Tensor:
+    """The gradient that inputs at `unselected` sites would receive from that of the `selected`, [m, Cout]: [u, Cin]."""
+    return product(grad, weight, make_tables(unselected, selected), len(unselected.index), True, False)[0]
 
 
 def tiling(cin: int, cout: int, element_size: int) -> Tiling:
-    """A shape that compiles to wgmma without a stack for the channel counts of MESM.
+    """A tile shape that compiles to wgmma without a stack for the channel counts of MESM.
 
     On an H100, in bfloat16 at p = 0.5, within 13 % of the fastest of 24 with as many rows.
     """
@@ -141,29 +146,26 @@ def tiling(cin: int, cout: int, element_size: int) -> Tiling:
     return Tiling(columns, chunk, warps=4, stages=3)
 
 
-def _convolve(x: Tensor, weight: Tensor, sites: Sites, flip: bool, statistics: bool) -> tuple[Tensor, Tensor]:
-    """Output rows and tile statistics; with `flip` the gradient of the input from that of the output, same weight."""
-    return _product(x, weight, tables(sites), x.shape[0], flip, statistics)
+def product(x: Tensor, weight: Tensor, made: Tables, rows: int, flip: bool, statistics: bool) -> tuple[Tensor, Tensor]:
+    """`rows` output rows in the order of the tables, and tile statistics; the launcher of `conv_kernel`.
 
-
-def _product(x: Tensor, weight: Tensor, made: Tables, rows: int, flip: bool, statistics: bool) -> tuple[Tensor, Tensor]:
-    """So many output rows, walked as the tables say, and tile statistics."""
+    With `flip` x is the gradient of the output, and the result that of the input, with the same weight.
+    """
     x, weight = x.contiguous(), weight.contiguous()
     cin, cout = x.shape[1], weight.shape[1 if flip else 2]
     y = x.new_empty(rows, cout)
     stats = torch.empty(made.tiles if statistics else 0, 2, cout, dtype=sum_type(x), device=x.device)
     shape = tiling(cin, cout, x.element_size())
     conv_kernel[(triton.cdiv(cout, shape.columns) * made.tiles,)](
-        x, weight, y, stats, made.row, made.neighbour, made.count, made.offsets, made.live_count, made.tiles * ROWS,
+        x, weight, y, stats, made.row, made.neighbour, made.count, made.offsets, made.valid_count, made.tiles * ROWS,
         cin, cout, flip, statistics, triton_sum_type(x), product_precision(), ROWS, shape.columns, shape.chunk,
         num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
     return y, stats
 
 
-def _weight_grad(x: Tensor, grad: Tensor, weight: Tensor, sites: Sites) -> Tensor:
-    """In a fixed number of parts, so many that all processors of a large GPU have work, added up in order."""
-    made = tables(sites)
+def _weight_grad(x: Tensor, grad: Tensor, weight: Tensor, made: Tables) -> Tensor:
+    """Summed in order from a fixed number of parts, enough to occupy all multiprocessors of a large GPU."""
     cin, cout = weight.shape[1:]
     block_in, block_out = power_of_two(cin, 64), power_of_two(cout, 64)
     blocks = triton.cdiv(cin, block_in) * triton.cdiv(cout, block_out)
@@ -181,7 +183,7 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, sites: Sites, statistics: bool) -> tuple[Tensor, Tensor]:
-        y, stats = _convolve(x, weight, sites, False, statistics)
+        y, stats = product(x, weight, tables(sites), len(x), False, statistics)
         ctx.save_for_backward(x, weight)
         ctx.sites = sites
         ctx.mark_non_differentiable(stats)
@@ -193,6 +195,7 @@ class Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous()
-        grad_x = _convolve(grad, weight, ctx.sites, True, False)[0] if ctx.needs_input_grad[0] else None
-        grad_weight = _weight_grad(x.contiguous(), grad, weight, ctx.sites) if ctx.needs_input_grad[1] else None
+        made = tables(ctx.sites)
+        grad_x = product(grad, weight, made, len(grad), True, False)[0] if ctx.needs_input_grad[0] else None
+        grad_weight = _weight_grad(x.contiguous(), grad, weight, made) if ctx.needs_input_grad[1] else None
         return grad_x, grad_weight, None, None

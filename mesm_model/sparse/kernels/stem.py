@@ -1,7 +1,8 @@
-"""Triton kernels of the first convolution: 5x5 on raw frames of one or three channels, their normalisation included.
+"""Triton kernel of the first convolution: normalisation and a 5x5 convolution of raw frames of one or three channels.
 
-So few channels suit no library: with its bias it took a ninth of a training step of faces, and a sixth of one of mel
-chunks, whose result was laid out anew. Here it is an implicit matrix product over the 25 C values that a place sees.
+No library is efficient for so few channels: cuDNN's convolution with bias took a ninth of a training step of faces, and
+a sixth of one of mel chunks, whose output was copied to another layout. Here it is an implicit matrix product over the
+25 C values in the window of a place.
 
 Legend: F frames of C channels, H x W places; n = F * H * W rows of the output, K = 25 C, D output channels.
 """
@@ -21,7 +22,7 @@ from torch.nn.grad import conv2d_weight
 from mesm_model.sparse.kernels.common import power_of_two, product_precision, triton_sum_type
 from mesm_model.sparse.sites import channels_last
 
-ROWS = 128  # of a block
+ROWS = 128  # per block
 SIDE = 5
 
 
@@ -29,10 +30,10 @@ SIDE = 5
 
 
 @triton.jit
-def _seen(FRAMES, MEAN, DEVIATION, row, k, n, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, SIDE: tl.constexpr):
-    """The normalised values number `k` of those that the places `row` see, [k, row]; 0 beyond the border.
+def _window(FRAMES, MEAN, DEVIATION, row, k, n, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, SIDE: tl.constexpr):
+    """The normalised values `k` in the window of the places `row`, [k, row]; 0 beyond the border.
 
-    Rows come last, so that the threads of a warp read neighbouring places.
+    Rows are the last axis, so that the threads of a warp read neighbouring places.
     """
     channel = k // (SIDE * SIDE)
     y = (k % (SIDE * SIDE) // SIDE - SIDE // 2)[:, None] + (row // W % H)[None, :]
@@ -51,17 +52,17 @@ def first_conv_kernel(
     H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, D: tl.constexpr, SIDE: tl.constexpr,
     SUM: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Y [n, D] = what each place sees [n, K] times WEIGHT [D, K]^T."""
+    """Y [n, D] = the window of each place [n, K] times WEIGHT [D, K]^T."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     K: tl.constexpr = C * SIDE * SIDE
     total = tl.zeros((COLUMNS, ROWS), SUM)
     for start in tl.static_range(0, K, CHUNK):
         k = start + tl.arange(0, CHUNK)
-        seen = _seen(FRAMES, MEAN, DEVIATION, row, k, n, H, W, C, SIDE).to(WEIGHT.dtype.element_ty)
+        window = _window(FRAMES, MEAN, DEVIATION, row, k, n, H, W, C, SIDE).to(WEIGHT.dtype.element_ty)
         place = column[:, None] * K + k[None, :]
         weight = tl.load(WEIGHT + place, mask=(column < D)[:, None] & (k < K)[None, :], other=0.0)
-        total = tl.dot(weight, seen, total, input_precision=PRECISION, out_dtype=SUM)
+        total = tl.dot(weight, window, total, input_precision=PRECISION, out_dtype=SUM)
     place = row.to(tl.int64)[:, None] * D + column[None, :]
     tl.store(Y + place, tl.trans(total).to(Y.dtype.element_ty), mask=(row < n)[:, None] & (column < D)[None, :])
 
@@ -72,19 +73,19 @@ def first_conv_kernel(
 def first_conv(frames: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor) -> Tensor:
     """`weight` [D, C, 5, 5] over (frames [F, C, H, W] - mean) / deviation, padded by 0: rows [F * H * W, D].
 
-    The frames, of any type, get no gradient.
+    The frames, of any dtype, receive no gradient.
     """
     return FirstConv.apply(frames, mean, deviation, weight)
 
 
 class FirstConv(torch.autograd.Function):
-    """The weight's gradient is left to cuDNN: a kernel like the one above took 5 times as long, however it read."""
+    """The gradient of the weight is computed by cuDNN: a kernel like the one above took 5 times as long."""
 
     @staticmethod
     def forward(ctx: Any, frames: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor) -> Tensor:
         frames, weight = frames.contiguous(), weight.contiguous()
         if weight.dtype == torch.float64:
-            frames = frames.double()  # Triton's product in float64 takes no operand that was loaded in a narrower type
+            frames = frames.double()  # Triton's float64 product does not take operands loaded in a narrower dtype
         number, channels, height, width = frames.shape
         n, out = number * height * width, weight.shape[0]
         y = weight.new_empty(n, out)
@@ -103,5 +104,5 @@ class FirstConv(torch.autograd.Function):
         frames, mean, deviation, weight = ctx.saved_tensors
         number, _, height, width = frames.shape
         grad = grad.view(number, height, width, weight.shape[0]).permute(0, 3, 1, 2)
-        seen = channels_last(((frames - mean[:, None, None]) / deviation[:, None, None]).to(grad.dtype))
-        return None, None, None, conv2d_weight(seen, weight.shape, grad, padding=SIDE // 2)
+        normalised = channels_last(((frames - mean[:, None, None]) / deviation[:, None, None]).to(grad.dtype))
+        return None, None, None, conv2d_weight(normalised, weight.shape, grad, padding=SIDE // 2)

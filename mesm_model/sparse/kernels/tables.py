@@ -1,4 +1,4 @@
-"""Triton kernels: which rows neighbour which, sorted into tiles that share missing offsets."""
+"""Triton kernels: the neighbours of each row, with rows sorted into tiles that lack the same offsets."""
 
 # mypy: disallow-untyped-defs=False
 # (Triton reads the parameters of its kernels itself and takes no type hints.)
@@ -13,15 +13,15 @@ from torch import Tensor
 from mesm_model.sparse.kernels.select import NONE
 from mesm_model.sparse.sites import Sites
 
-UNUSED = tl.constexpr(512)  # the code of a row without a site: sorts behind the 9-bit codes
+UNUSED = tl.constexpr(512)  # the code of a row without a site: sorts after the 9-bit codes
 
 
 @triton.jit
-def code_kernel(INDEX, ROW_OF_PLACE, VALID, CODE, n, H, W, BLOCK: tl.constexpr, ALL_LIVE: tl.constexpr):
-    """CODE[r], int16: bit k tells whether row r has a neighbour at offset k; UNUSED for a row without a site."""
+def code_kernel(INDEX, ROW_OF_PLACE, VALID, CODE, n, H, W, BLOCK: tl.constexpr, ALL_VALID: tl.constexpr):
+    """CODE[r], int16: bit k is set if row r has a neighbour at offset k; UNUSED for a row without a site."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = row < n
-    if not ALL_LIVE:
+    if not ALL_VALID:
         valid = valid & (tl.load(VALID + row, mask=valid, other=0) != 0)
     index = tl.load(INDEX + row, mask=valid, other=0)
     place = index % (H * W)
@@ -37,9 +37,10 @@ def code_kernel(INDEX, ROW_OF_PLACE, VALID, CODE, n, H, W, BLOCK: tl.constexpr, 
 
 @triton.jit
 def tile_kernel(
-    INDEX, ROW_OF_PLACE, CODE, ORDER, ROW, NEIGHBOUR, BITS, COUNT, OFFSETS, LIVE_COUNT, n, padded, W, ROWS: tl.constexpr
+    INDEX, ROW_OF_PLACE, CODE, ORDER, ROW, NEIGHBOUR, BITS, COUNT, OFFSETS, VALID_COUNT, n, padded, W,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
-    """One tile of rows in code order: their numbers, their neighbours [9, padded], and the offsets any of them has.
+    """One tile of rows in code order: their numbers, their neighbours [9, padded], and the offsets present.
 
     OFFSETS holds those offsets, COUNT of them, 4 bits each; BITS the same as a 9-bit mask.
     """
@@ -64,12 +65,12 @@ def tile_kernel(
     tl.store(BITS + tile, bits)
     tl.store(COUNT + tile, count)
     tl.store(OFFSETS + tile, packed)
-    tl.store(LIVE_COUNT + tile, tl.sum(valid.to(tl.int32), 0))
+    tl.store(VALID_COUNT + tile, tl.sum(valid.to(tl.int32), 0))
 
 
 @triton.jit
 def offset_kernel(BITS, TILE, TILE_COUNT, tiles, BLOCK: tl.constexpr):
-    """One offset: the tiles that hold it, ascending, TILE [9, tiles], and how many they are."""
+    """One offset: the tiles that hold it, ascending, TILE [9, tiles], and their number."""
     offset = tl.program_id(0)
     found = tl.sum(tl.zeros((BLOCK,), tl.int32), 0)
     for start in range(0, tiles, BLOCK):
@@ -81,32 +82,32 @@ def offset_kernel(BITS, TILE, TILE_COUNT, tiles, BLOCK: tl.constexpr):
     tl.store(TILE_COUNT + offset, found)
 
 
-ROWS = 64  # rows of a tile: at 128 the tiles execute .73-.79 of the nine offsets, at 64 .69-.73
+ROWS = 64  # per tile: at 128 the tiles execute .73-.79 of the nine offsets, at 64 .69-.73
 
 
 @dataclass(frozen=True)
 class Tables:
-    """How the rows of one level are walked; built once, shared by all convolutions over the same sites."""
+    """The order of the rows of one level and their neighbours; shared by all convolutions over the same sites."""
 
     tiles: int
-    row: Tensor  # int32 [tiles * ROWS], rows in code order, -1 behind the last
+    row: Tensor  # int32 [tiles * ROWS], rows in code order, -1 after the last
     neighbour: Tensor  # int32 [9, tiles * ROWS], their neighbours, or -1
-    count: Tensor  # int32 [tiles], how many of the nine offsets the tile needs
-    offsets: Tensor  # int64 [tiles], which ones, 4 bits each
-    live_count: Tensor  # int32 [tiles], rows that hold a site
+    count: Tensor  # int32 [tiles], the number of offsets that the tile needs
+    offsets: Tensor  # int64 [tiles], those offsets, 4 bits each
+    valid_count: Tensor  # int32 [tiles], rows that hold a site
     tile: Tensor  # int32 [9, tiles], the tiles that need each offset, ascending
-    tile_count: Tensor  # int32 [9], how many those are
+    tile_count: Tensor  # int32 [9], the number of those tiles
 
 
 def tables(sites: Sites) -> Tables:
-    """The tables of `sites`, made on first use."""
+    """The tables of `sites`, computed on first use."""
     if "tables" not in sites.cache:
         sites.cache["tables"] = make_tables(sites, sites)
     return sites.cache["tables"]
 
 
 def make_tables(sites: Sites, others: Sites) -> Tables:
-    """How the rows of `sites` read those of `others`, sites of the same grid."""
+    """The tables by which rows of `sites` read those of `others`, sites of the same grid."""
     n, device = sites.index.numel(), sites.index.device
     tiles = triton.cdiv(n, ROWS)
     padded = tiles * ROWS
@@ -122,14 +123,14 @@ def make_tables(sites: Sites, others: Sites) -> Tables:
         neighbour=torch.empty(9, padded, dtype=torch.int32, device=device),
         count=torch.empty(tiles, dtype=torch.int32, device=device),
         offsets=torch.empty(tiles, dtype=torch.int64, device=device),
-        live_count=torch.empty(tiles, dtype=torch.int32, device=device),
+        valid_count=torch.empty(tiles, dtype=torch.int32, device=device),
         tile=torch.empty(9, tiles, dtype=torch.int32, device=device),
         tile_count=torch.empty(9, dtype=torch.int32, device=device),
     )
     bits = torch.empty(tiles, dtype=torch.int32, device=device)
     tile_kernel[(tiles,)](
         sites.index, others.row_of_place, code, order, made.row, made.neighbour, bits, made.count, made.offsets,
-        made.live_count, n, padded, sites.width, ROWS,
+        made.valid_count, n, padded, sites.width, ROWS,
     )  # fmt: skip
     offset_kernel[(9,)](bits, made.tile, made.tile_count, tiles, 1024)
     return made

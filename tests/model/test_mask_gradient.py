@@ -80,7 +80,7 @@ def by_the_formula(level: mesm.SparseLevel, x: Tensor, sites: Sites, query: Tens
 
 
 def test_a_mask_that_keeps_what_tells_nothing_hears_of_what_would():
-    """Of two places one tells the target and is left out; with the gradient of the selected rows alone nothing says so."""
+    """Of two places the unselected one holds the target; the gradient of the selected rows alone does not say so."""
     sites = Sites.all(64, 1, 2)
     target = draw(64).sign()
     x = torch.stack([torch.ones(64, dtype=torch.float64), target], 1).flatten()[:, None]
