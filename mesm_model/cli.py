@@ -1,7 +1,7 @@
 """The command `mesm`: parse, call one function, print. Results go to stdout, progress to stderr."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def train(dataset: Path, model: str, out: Path, seeds: int, assignments: tuple[s
 
     \b
     mesm train out/planted --model mesm --text-encoder tiny --top-p 0.5 --epochs 8 --out runs/mesm
-    torchrun --nproc-per-node 2 -m mesm_model.cli train out/iemocap --model fe2e --set grad_accumulation=2 --out runs/fe2e
+    torchrun --nproc-per-node 2 -m mesm_model train out/iemocap --model fe2e --set grad_accumulation=2
     """
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.evaluation.scores import from_json
@@ -126,16 +126,16 @@ def train(dataset: Path, model: str, out: Path, seeds: int, assignments: tuple[s
 
     opened = _with_features(open_dataset(dataset), options, models=[model])
     on, how = _machine(options)
-    choice = resolve_config(opened, model, _lower(options), assignments)
-    first = choice.settings.seed
+    config = resolve_config(opened, model, _lower(options), assignments)
+    first = config.settings.seed
     folders = [out] if seeds == 1 else [out / f"seed-{seed}" for seed in range(first, first + seeds)]
     with init_distributed(on) as ranks:
         if ranks.is_main:
-            _say_suggested(opened, choice.suggested)
+            _say_suggested(opened, config.suggested)
         reports = {}
         for seed, folder in enumerate(folders, first):
-            one, finished = with_values(choice, seed=seed), is_finished(folder)
-            scores = train_model(opened, model, one.config, one.settings, folder, ranks, how)
+            finished = is_finished(folder)
+            scores = train_model(opened, with_values(config, seed=seed), folder, ranks, how)
             if ranks.is_main and finished:
                 click.echo(f"{folder}: this run is finished; its scores:", err=True)
             reports[folder.name] = from_json(scores["parts"].get("test") or scores["parts"]["valid"])
@@ -160,12 +160,12 @@ def evaluate(run: Path, dataset: Path, part: str, as_json: bool, predictions: Pa
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.evaluation import evaluate as scoring
     from mesm_model.evaluation.scores import to_json
-    from mesm_model.runs import folder as folder_module
     from mesm_model.runs.distributed import init_distributed
+    from mesm_model.runs.folder import seeds_of
 
     on, how = _machine(options)
     opened = _with_features(open_dataset(dataset), options, run)
-    runs = folder_module.seeds_of(run)
+    runs = seeds_of(run)
     if predictions and len(runs) > 1:
         raise click.UsageError("--predictions goes with one run; give one of " + ", ".join(map(str, runs.values())))
     reports = {}
@@ -303,7 +303,7 @@ def models() -> None:
     from dataclasses import fields
 
     from mesm_model import models as all_models
-    from mesm_model.runs.settings import FROM_DATA
+    from mesm_model.runs.declared import FROM_DATA
 
     for name in all_models.names():
         module = all_models.load(name)
@@ -578,7 +578,7 @@ def _lower(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"modalities": modalities and modalities.lower()}
 
 
-def _say_suggested(dataset: Any, suggested: dict[str, Any]) -> None:
+def _say_suggested(dataset: Any, suggested: Mapping[str, Any]) -> None:
     if suggested:
         values = " ".join(f"{name}={value}" for name, value in suggested.items())
         click.echo(f"{dataset.folder} suggests, and gets: {values}. The paper's sizes: --set NAME=VALUE", err=True)

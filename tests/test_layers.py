@@ -35,6 +35,7 @@ LAYERS = {
         "training prediction",
         "experiments",
         "cli",
+        "__main__",
     ),
 }
 

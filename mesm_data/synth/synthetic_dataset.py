@@ -35,7 +35,7 @@ SUGGESTED = {
     "text_lr_scale": 1.0,
     "batch": 16,
     "epochs": 8,
-    "cosine": True,
+    "lr_schedule": "cosine",
     "top_p_anneal": 0.5,
     "grad_clip_norm": 1.0,
 }

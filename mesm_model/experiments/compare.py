@@ -22,10 +22,9 @@ from mesm_model.evaluation.evaluate import LoadedRun, open_run, probabilities_of
 from mesm_model.evaluation.flops import count_part
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.features import store
-from mesm_model.runs import folder as folder_module
 from mesm_model.runs.checkpoint import reads_text
 from mesm_model.runs.distributed import Distributed
-from mesm_model.runs.folder import seeds_of
+from mesm_model.runs.folder import features_of, is_finished, read_run, read_scores, seeds_of
 
 DRAWS = 2000  # of the bootstrap and of a test: its smallest p is then 0.0005
 TESTED = ("acc", "wacc", "f1")  # AUC has no decisions to exchange
@@ -131,7 +130,7 @@ def compare(
 def find_runs(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Those of these folders that are finished runs, or hold a run for each seed; and the others."""
     folders = list(dict.fromkeys(folders))
-    found = [folder for folder in folders if all(folder_module.is_finished(one) for one in seeds_of(folder).values())]
+    found = [folder for folder in folders if all(is_finished(one) for one in seeds_of(folder).values())]
     return found, [folder for folder in folders if folder not in found]
 
 
@@ -170,7 +169,7 @@ def holm(chances: Sequence[float]) -> list[float]:
 def _data_of(run: Path) -> Path:
     """The dataset that a run was scored on."""
     first = next(iter(seeds_of(run).values()))
-    scores = folder_module.read(first, "scores.json")
+    scores = read_scores(first)
     folder = Path(next(iter(scores["parts"].values()))["data"])
     if not (folder / "index.json").is_file():
         raise DataError(
@@ -181,7 +180,7 @@ def _data_of(run: Path) -> Path:
 
 def _readable(dataset: Dataset, run: Path, folder: Path | None) -> Dataset:
     """With the features that the run reads, if it does."""
-    known = folder_module.features_of(run)
+    known = features_of(run)
     if known is None:
         return dataset
     if folder is None and not known.is_dir():
@@ -199,7 +198,7 @@ def _names(runs: Sequence[Path]) -> dict[Path, str]:
 
 
 def _check_same(run: Path, dataset: Dataset) -> None:
-    trained, here = folder_module.read(run, "run.json")["data"]["content"], dataset.index["content"]
+    trained, here = read_run(run)["data"]["content"], dataset.index["content"]
     if trained != here:
         raise DataError(
             f"{run} was trained on another dataset (content {trained[:12]}) than {dataset.folder} ({here[:12]}); "

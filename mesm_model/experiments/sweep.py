@@ -1,12 +1,12 @@
-"""Many runs of one question: `sweep` over p (the paper's Figure 5) and `ablate` over modalities (its Table 5).
+"""Many runs for one question: `sweep` over p (the paper's Figure 5) and `ablate` over modalities (its Table 5).
 
 runs/sweep/
-    p=0.5/seed-0/    a run each, as in run_folder.py; one that is finished is not trained again
-    sweep.csv        a line a run
-    sweep.svg        accuracy and work against p
+    p=0.5/seed-0/    one run each, as in runs/folder.py; a finished one is not trained again
+    sweep.csv        one line per run
+    sweep.svg        scores and FLOPs against p
 runs/ablate/
     mesm-tav/seed-0/
-    ablate.csv       a line a run
+    ablate.csv       one line per run
 """
 
 import csv
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -32,74 +34,77 @@ from mesm_model.runs.distributed import Distributed, init_distributed
 from mesm_model.runs.settings import RunConfig, RuntimeOptions, with_values
 from mesm_model.training.train import train
 
+COLOURS = {"acc": "#2f6f9f", "wacc": "#4f9d69", "f1": "#d98b1f"}
+GREY = "#8a8a93"
 SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # in the order of Table 5
-LONG = 30 * 24 * 3600.0  # seconds that one run may take
+LONGEST = 30 * 24 * 3600.0  # seconds that one run may take
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run of many; picklable, so that another process can train it."""
+    """One run of many; can be pickled, so that another process can train it."""
 
-    name: str
+    name: str  # of what is compared: "0.5" or "mesm-tav"
     out: Path
     dataset: Dataset
-    choice: RunConfig
+    run: RunConfig
     device: str
-    machine: RuntimeOptions
+    runtime: RuntimeOptions
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one run: a line of the csv file."""
+    """The result of one run: a line of the csv file."""
 
-    name: str  # of what is compared: "0.5" or "mesm tav"
+    name: str  # of what is compared: "0.5" or "mesm-tav"
     seed: int
     means: dict[str, float | None]  # acc, wacc, f1, auc
-    gflop: float | None = None  # an utterance; of the whole model without the text encoder
+    gflop: float | None = None  # per utterance, of the whole model without the text encoder
     of_fe2e: float | None = None  # the same as a share of FE2E's
     report: Report | None = field(default=None, repr=False, compare=False)
 
 
 def sweep(
     dataset: Dataset,
-    choice: RunConfig,
+    run: RunConfig,
     top_ps: Sequence[float],
     seeds: int,
     out: Path,
     device: str,
-    machine: RuntimeOptions,
+    runtime: RuntimeOptions,
     workers: int,
 ) -> list[Row]:
-    """Train at each p with each seed, and write sweep.csv and sweep.svg."""
-    if not hasattr(choice.config, "top_p"):
-        raise DataError(f"model {choice.model}: it has no top_p to sweep over; take mesm")
-    wanted = {f"{p:g}": with_values(choice, top_p=p) for p in top_ps}
-    specs = _specs(dataset, {f"p={name}": one for name, one in wanted.items()}, seeds, out, device, machine)
+    """Train at each p with each seed, `workers` runs at a time; write sweep.csv and sweep.svg.
+
+    Raises DataError for a model without a nucleus, and as `train` does.
+    """
+    if not hasattr(run.config, "top_p"):
+        raise DataError(f"model {run.model}: it has no top_p to sweep over; take mesm")
+    wanted = {f"p={p:g}": with_values(run, top_p=p) for p in top_ps}
+    specs = _specs(dataset, wanted, seeds, out, device, runtime)
     scores = run_all(specs, workers)
     rows = []
-    with init_distributed(device) as ranks:
+    with init_distributed(device) as distributed:
         for spec in specs:
-            gflop, share = _work(spec, dataset, ranks)
+            gflop, share = _work(spec, dataset, distributed)
             rows.append(_row(spec, scores[spec.out], gflop, share))
     _write_csv(out / "sweep.csv", "top_p", rows)
-    _draw(out / "sweep.svg", rows, dataset)
+    draw(out / "sweep.svg", rows, dataset)
     return rows
 
 
 def ablate(
     dataset: Dataset,
-    choices: Sequence[RunConfig],
+    runs: Sequence[RunConfig],
     seeds: int,
     out: Path,
     device: str,
-    machine: RuntimeOptions,
+    runtime: RuntimeOptions,
     workers: int,
 ) -> list[Row]:
-    """Train every model on every set of modalities with each seed, and write ablate.csv."""
-    wanted = {
-        f"{choice.model}-{subset}": with_values(choice, modalities=subset) for choice in choices for subset in SUBSETS
-    }
-    specs = _specs(dataset, wanted, seeds, out, device, machine)
+    """Train every model on every set of modalities with each seed, `workers` runs at a time; write ablate.csv."""
+    wanted = {f"{run.model}-{subset}": with_values(run, modalities=subset) for run in runs for subset in SUBSETS}
+    specs = _specs(dataset, wanted, seeds, out, device, runtime)
     scores = run_all(specs, workers)
     rows = [_row(spec, scores[spec.out]) for spec in specs]
     _write_csv(out / "ablate.csv", "model-modalities", rows)
@@ -107,22 +112,21 @@ def ablate(
 
 
 def run_all(specs: Sequence[RunSpec], workers: int) -> dict[Path, dict[str, Any]]:
-    """Train what is not trained yet, `workers` runs at a time; scores.json of each by its folder."""
+    """Train what is not trained yet, `workers` runs at a time; the content of each scores.json by its folder."""
     scores = {}
-    with tqdm(total=len(specs), unit=" runs", disable=True if specs[0].machine.quiet else None) as bar:
+    with tqdm(total=len(specs), unit=" runs", disable=True if specs[0].runtime.quiet else None) as bar:
         for spec, found in _trained(specs, workers):
             if isinstance(found, WorkerFailed):
-                raise DataError(f"{spec.out}: {found.reason}; the same command goes on from here")
+                raise DataError(f"{spec.out}: {found.reason}; the same command resumes here")
             scores[spec.out] = found
             bar.update()
     return scores
 
 
 def run_one(spec: RunSpec) -> dict[str, Any]:
-    """Train one run, or go on with it; its scores.json."""
-    with init_distributed(spec.device) as ranks:
-        choice = spec.choice
-        return train(spec.dataset, choice.model, choice.config, choice.settings, spec.out, ranks, spec.machine)
+    """Train or resume one run; the content of its scores.json."""
+    with init_distributed(spec.device) as distributed:
+        return train(spec.dataset, spec.run, spec.out, distributed, spec.runtime)
 
 
 def to_text(rows: Sequence[Row], dataset: Dataset) -> str:
@@ -140,9 +144,9 @@ def to_text(rows: Sequence[Row], dataset: Dataset) -> str:
     lines += _beside(rows, wide)
     seeds = len({row.seed for row in rows})
     over = f", mean and standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
-    lines.append(f"per cent on {_part(dataset)}{over}")
+    lines.append(f"per cent on {_scored(dataset)}{over}")
     if with_work:
-        lines.append("GFLOP an utterance, 2 for a multiply-add, without the text encoder")
+        lines.append("GFLOP per utterance, 2 for a multiply-add, without the text encoder")
     lines += [f"text encoder: {encoder}" for encoder in _encoders(rows)]
     return "\n".join(lines)
 
@@ -160,56 +164,51 @@ def paper_table(dataset: Dataset, names: Sequence[str]) -> str:
 
 
 def _trained(specs: Sequence[RunSpec], workers: int) -> Iterator[tuple[RunSpec, dict[str, Any] | WorkerFailed]]:
-    """Each spec with its scores, as they come."""
-    silent = [replace(spec, machine=replace(spec.machine, quiet=True)) for spec in specs]
+    """Each spec with its scores, in the order in which they finish."""
+    silent = [replace(spec, runtime=replace(spec.runtime, quiet=True)) for spec in specs]
     if workers > 1:
-        yield from run_jobs(run_one, silent, workers, LONG)
+        yield from run_jobs(run_one, silent, workers, LONGEST)
     else:
         yield from ((spec, run_one(spec)) for spec in silent)
 
 
 def _specs(
-    dataset: Dataset, choices: dict[str, RunConfig], seeds: int, out: Path, device: str, machine: RuntimeOptions
+    dataset: Dataset, runs: dict[str, RunConfig], seeds: int, out: Path, device: str, runtime: RuntimeOptions
 ) -> list[RunSpec]:
     return [
-        RunSpec(
-            name.removeprefix("p="),
-            out / name / f"seed-{seed}",
-            dataset,
-            with_values(choice, seed=seed),
-            device,
-            machine,
-        )
-        for name, choice in choices.items()
-        for seed in range(choice.settings.seed, choice.settings.seed + seeds)
+        RunSpec(name.removeprefix("p="), folder, dataset, with_values(run, seed=seed), device, runtime)
+        for name, run in runs.items()
+        for seed in range(run.settings.seed, run.settings.seed + seeds)
+        for folder in (out / name / f"seed-{seed}",)
     ]
 
 
 def _row(spec: RunSpec, scores: dict[str, Any], gflop: float | None = None, of_fe2e: float | None = None) -> Row:
-    part = scores["parts"].get("test") or scores["parts"]["valid"]
-    return Row(spec.name, spec.choice.settings.seed, part["means"], gflop, of_fe2e, from_json(part))
+    report = scores["parts"].get("test") or scores["parts"]["valid"]
+    return Row(spec.name, spec.run.settings.seed, report["means"], gflop, of_fe2e, from_json(report))
 
 
 def _beside(rows: Sequence[Row], wide: int) -> list[str]:
-    """What the means must be read against: a line for each row that needs no model."""
+    """What the means must be compared with: a line for each row that needs no model."""
     report = rows[0].report
     means = {name: [scores.mean(kind) for kind in NAMES] for name, scores in report.trivial.items()} if report else {}
     return [f"{name:<{wide}}" + "".join(f"{_mean_and_spread([n]):>14}" for n in row) for name, row in means.items()]
 
 
 def _encoders(rows: Sequence[Row]) -> list[str]:
-    """The text encoders of the runs, in words, each once."""
+    """Descriptions of the runs' text encoders, each once."""
     found = (row.report.encoder for row in rows if row.report is not None)
     return list(dict.fromkeys(encoder for encoder in found if encoder is not None))
 
 
-def _part(dataset: Dataset) -> str:
+def _scored(dataset: Dataset) -> str:
+    """The split that the rows are about."""
     return "test" if "test" in dataset.splits else "valid"
 
 
-def _work(spec: RunSpec, dataset: Dataset, ranks: Distributed) -> tuple[float, float]:
-    """GFLOP an utterance of a trained model on the scored part, and the share of FE2E's of the same sizes."""
-    sparse = count_run(spec.out, dataset, _part(dataset), ranks, spec.machine.cache)
+def _work(spec: RunSpec, dataset: Dataset, distributed: Distributed) -> tuple[float, float]:
+    """GFLOP per utterance of a trained model on the scored split, and its share of FE2E's of the same sizes."""
+    sparse = count_run(spec.out, dataset, _scored(dataset), distributed, spec.runtime.cache)
     assert sparse.dense is not None
     macs = sparse.macs("av")
     return 2 * macs / sparse.utterances / 1e9, macs / sparse.dense.macs("av")
@@ -225,41 +224,59 @@ def _write_csv(path: Path, what: str, rows: Sequence[Row]) -> None:
     write_text(path, text.getvalue())
 
 
-def _draw(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:
-    """Accuracy and F1 with their spread over seeds, and below them the work, against p; beside the paper's."""
-    top_ps = sorted({float(row.name) for row in rows})
-    at = {p: [row for row in rows if float(row.name) == p] for p in top_ps}
-    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+def draw(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:
+    """Scores with their spread over seeds, and below them the FLOPs, against p: an SVG with the same bytes each time.
+
+    The paper's curves are drawn on its own corpora only, and its scores only where they are of the same split.
+    """
+    figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    for kind, colour in (("acc", "#2f6f9f"), ("f1", "#d98b1f")):
-        values = [[100 * (row.means[kind] or 0.0) for row in at[p]] for p in top_ps]
-        means = [statistics.fmean(one) for one in values]
-        spread = [statistics.stdev(one) if len(one) > 1 else 0.0 for one in values]
-        above.errorbar(top_ps, means, spread, color=colour, marker="o", capsize=3, label=NAMES[kind])
-    figure5 = paper.figures()["figure5"]
-    above.plot(figure5["top_p"], figure5["acc"], color="#8a8a93", linestyle=":", label="Acc, the paper on IEMOCAP")
-    if report := rows[0].report:
-        nothing = 100 * report.trivial["predict nothing"].mean("acc")
-        above.axhline(nothing, color="#8a8a93", linestyle="--", linewidth=1, label="Acc, predict nothing")
-    above.set_ylabel(f"per cent on {_part(dataset)}")
-    work = [100 * statistics.fmean(row.of_fe2e or 0.0 for row in at[p]) for p in top_ps]
-    below.plot(top_ps, work, color="#2f6f9f", marker="o", label="this sweep")
-    shares = {**flops.PAPER, 1.0: flops.PAPER_FE2E}
-    below.plot(
-        list(shares), [100 * gflops / flops.PAPER_FE2E for gflops in shares.values()], color="#8a8a93", linestyle=":",
-        label="the paper",
-    )  # fmt: skip
-    below.set_ylabel("FLOPs, per cent of FE2E")
-    below.set_xlabel("p")
-    below.set_ylim(bottom=0)
+    _draw_scores(above, rows, dataset)
+    _draw_work(below, rows, dataset)
     for axes in (above, below):
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize=8)
         axes.grid(alpha=0.3)
-    if remarks := _encoders(rows):
-        figure.supxlabel("\n".join(f"text encoder: {encoder}" for encoder in remarks), fontsize=7, color="#8a8a93")
+    if encoders := _encoders(rows):
+        figure.supxlabel("\n".join(f"text encoder: {encoder}" for encoder in encoders), fontsize=7, color=GREY)
     temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "mesm"}):  # else the ids inside are random
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
     commit_file(temporary, path)
+
+
+def _draw_scores(axes: Axes, rows: Sequence[Row], dataset: Dataset) -> None:
+    for kind, colour in COLOURS.items():
+        values = {p: [100 * (row.means[kind] or 0.0) for row in at] for p, at in _by_p(rows).items()}
+        means = [statistics.fmean(one) for one in values.values()]
+        spread = [statistics.stdev(one) if len(one) > 1 else 0.0 for one in values.values()]
+        axes.errorbar(list(values), means, spread, color=colour, marker="o", capsize=3, label=NAMES[kind])
+    if paper.is_of_paper(dataset) and dataset.corpus == "iemocap":
+        curve = paper.figures()["figure5"]
+        axes.plot(
+            curve["top_p"], curve["acc"], color=COLOURS["wacc"], linestyle=":", label="WAcc, the paper's Figure 5"
+        )
+    trivial = rows[0].report.trivial if rows[0].report else {}
+    for row, kind in (("predict nothing", "acc"), ("predict everything", "f1")):
+        if row in trivial:
+            level = 100 * trivial[row].mean(kind)
+            axes.axhline(level, color=COLOURS[kind], linestyle="--", linewidth=1, label=f"{NAMES[kind]}, {row}")
+    axes.set_ylabel(f"per cent on {_scored(dataset)}")
+
+
+def _draw_work(axes: Axes, rows: Sequence[Row], dataset: Dataset) -> None:
+    work = {p: 100 * statistics.fmean(row.of_fe2e or 0.0 for row in at) for p, at in _by_p(rows).items()}
+    axes.plot(list(work), list(work.values()), color=COLOURS["acc"], marker="o", label="this sweep")
+    if paper.is_of_paper(dataset):
+        shares = {p: 100 * gflops / flops.PAPER_FE2E for p, gflops in {**flops.PAPER, 1.0: flops.PAPER_FE2E}.items()}
+        axes.plot(list(shares), list(shares.values()), color=GREY, linestyle=":", label="the paper")
+    axes.set_ylabel("FLOPs, per cent of FE2E")
+    axes.set_xlabel("p")
+    axes.set_ylim(bottom=0)
+
+
+def _by_p(rows: Sequence[Row]) -> dict[float, list[Row]]:
+    """The rows at each p, in rising order."""
+    return {p: [row for row in rows if float(row.name) == p] for p in sorted({float(row.name) for row in rows})}
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:

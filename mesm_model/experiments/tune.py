@@ -1,17 +1,18 @@
-"""Searching for settings: `tune` trains with one set of them after the other and keeps what is best on valid.
+"""Search for settings: `tune` trains with one set after the other and ranks them by their scores on valid.
 
 runs/tune/
-    plan.json       what is searched, on what data: written first; another search into the same folder is refused
-    study.log       Optuna's study: every trial, its settings and what came of them
-    trial-000/      a run each, as in run_folder.py; one that was interrupted is gone on with
-    tune.csv        a line a trial, the best first
+    plan.json       what is searched, on what data: written first; another search in the same folder is refused
+    study.log       Optuna's study: every trial, its settings and its result
+    trial-000/      one run each, as in runs/folder.py; an interrupted one is resumed
+    tune.csv        one line per trial, the best first
 
-The test part cannot influence a choice: the dataset that the trials are given has no such part. Home of optuna.
+The test split cannot influence a choice: the trials are given a dataset without one. Home of optuna.
 """
 
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,67 +32,67 @@ from mesm_model.evaluation.metrics import Diverged
 from mesm_model.features.store import as_model_input
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.runs import checkpoint as checkpoints
-from mesm_model.runs import folder as folder_module
 from mesm_model.runs.distributed import Distributed
+from mesm_model.runs.folder import read_json, read_log, write_json
 from mesm_model.runs.settings import RunConfig, RuntimeOptions, with_values
-from mesm_model.training.train import train
+from mesm_model.training.train import selection_score, train
 
-FIRST = 4  # trials that run to their end whatever they score, so that there is something to compare with
-WARM = 2  # epochs that every trial gets
+FIRST = 4  # trials that are never stopped early, so that there is something to compare with
+WARM = 2  # epochs before a trial can be stopped
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of settings, and the best mean F1 on valid that it reached."""
+    """One set of settings, and the best mean F1 on valid among its epochs."""
 
     folder: str
-    f1: float
-    pruned: bool  # stopped early, for being worse than most, or because it diverged
+    f1: float  # 0 where no epoch beats a constant decision
+    pruned: bool  # stopped early: worse than the median, or diverged
     values: dict[str, Any]  # by name of the setting
 
 
 def tune(
     dataset: Dataset,
-    choice: RunConfig,
+    run: RunConfig,
     trials: int,
     out: Path,
-    ranks: Distributed,
-    machine: RuntimeOptions,
+    distributed: Distributed,
+    runtime: RuntimeOptions,
     fixed: Collection[str] = (),
 ) -> list[Trial]:
-    """Train until `trials` sets of settings are tried, those of earlier calls counted in; the best first.
+    """Train until `trials` sets of settings are tried, including those of earlier calls; the best first.
 
-    What is chosen from is the SPACE beside the model's Config, without the settings named in `fixed`. Raises DataError
-    where `out` holds another search, and for a model without anything to choose.
+    The search space is the SPACE beside the model's Config, without the settings named in `fixed`; all others are those
+    of `run`. Raises DataError where `out` holds another search, and where nothing is left to search.
     """
-    space = space_of(choice.model, fixed)
+    space = space_of(run.model, fixed)
     if not space:
-        raise DataError(f"model {choice.model}: every setting that could be searched for is given; leave one out")
-    if ranks.world > 1:
+        raise DataError(f"model {run.model}: every setting that could be searched for is given; leave one out")
+    if distributed.world > 1:
         raise DataError("a search runs in one process; start it without torchrun")
-    data = without_test(as_model_input(dataset, choice.model, choice.config))
+    data = without_test(as_model_input(dataset, run.model, run.config))
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out, "searches"):
-        _check_plan(out, choice, space, data)
+        _check_plan(out, run, space, data)
         study = _open_study(out)
         _queue_interrupted(study)
         while len(study.get_trials(deepcopy=False, states=ENDED)) < trials:
-            _try_one(study, choice, space, data, out, ranks, machine)
+            _try_one(study, run, space, data, out, distributed, runtime)
         found = _trials(study)
         write_text(out / "tune.csv", _to_csv(found, space))
     return found
 
 
 def space_of(model: str, fixed: Collection[str] = ()) -> dict[str, Between | OneOf]:
-    """What is searched for a model where the settings named in `fixed` are given."""
+    """The search space of a model without the settings named in `fixed`."""
     return {name: values for name, values in getattr(models.load(model), "SPACE", {}).items() if name not in fixed}
 
 
 def without_test(dataset: Dataset) -> Dataset:
-    """The dataset as if it had no part but train and valid: its index names no shard of another."""
+    """The dataset as if it had only train and valid: its index names no shard of another split."""
     shards = [shard for shard in dataset.index["shards"] if shard["split"] in ("train", "valid")]
-    counts = {part: counts for part, counts in dataset.index["counts"].items() if part in ("train", "valid")}
+    counts = {split: counts for split, counts in dataset.index["counts"].items() if split in ("train", "valid")}
     return replace(dataset, index=dataset.index | {"shards": shards, "counts": counts})
 
 
@@ -100,7 +101,7 @@ def to_text(trials: list[Trial]) -> str:
     lines = [f"{'':<12}{'F1 on valid':>12}"]
     for trial in trials:
         remark = "  stopped early" if trial.pruned else ""
-        lines.append(f"{trial.folder:<12}{100 * trial.f1:>12.1f}  {_told(trial.values)}{remark}")
+        lines.append(f"{trial.folder:<12}{100 * trial.f1:>12.1f}  {_listed(trial.values)}{remark}")
     pruned = sum(trial.pruned for trial in trials)
     lines.append(f"{len(trials)} trials, {pruned} of them stopped early; chosen on valid alone, test was not read")
     return "\n".join(lines)
@@ -111,62 +112,61 @@ def to_text(trials: list[Trial]) -> str:
 
 def _try_one(
     study: optuna.Study,
-    choice: RunConfig,
+    run: RunConfig,
     space: Mapping[str, Between | OneOf],
     data: Dataset,
     out: Path,
-    ranks: Distributed,
-    machine: RuntimeOptions,
+    distributed: Distributed,
+    runtime: RuntimeOptions,
 ) -> None:
     number = len(study.get_trials(deepcopy=False, states=ENDED))
-    # a sampler of its own for every trial: the search goes the same way however often it is interrupted
-    study.sampler = optuna.samplers.TPESampler(seed=choice.settings.seed + number)
+    # a new sampler for every trial: the search takes the same course however often it is interrupted
+    study.sampler = optuna.samplers.TPESampler(seed=run.settings.seed + number)
     trial = study.ask()
     folder = f"trial-{number:03d}"
     trial.set_user_attr("folder", folder)
     values = {name: _suggest(trial, name, one) for name, one in space.items()}
-    chosen = with_values(choice, **values)
-    print(f"{folder}: {_told(values)}", end="", file=sys.stderr, flush=True)
+    print(f"{folder}: {_listed(values)}", end="", file=sys.stderr, flush=True)
     epochs = _Epochs(trial)
     try:
         epochs.catch_up(out / folder)
-        train(data, chosen.model, chosen.config, chosen.settings, out / folder, ranks, machine, epochs)
+        train(data, with_values(run, **values), out / folder, distributed, runtime, epochs)
     except (optuna.TrialPruned, Diverged):
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, epochs.best)
-    print(f": F1 {100 * epochs.best:.1f}, epochs {len(epochs.told)}", file=sys.stderr, flush=True)
+    print(f": F1 {100 * epochs.best:.1f}, epochs {len(epochs.reported)}", file=sys.stderr, flush=True)
 
 
 class _Epochs:
-    """Passes on what each epoch scored, those before an interruption too, and stops a trial that is worse than most."""
+    """Reports each epoch to the study, those before an interruption too, and stops a trial below the median."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self.trial, self.best = trial, 0.0
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
 
     def __call__(self, epoch: int, f1: float) -> None:
-        self._tell(epoch, f1)
+        self._report(epoch, f1)
         self._stop_if_worse()
 
     def catch_up(self, folder: Path) -> None:
-        """Tell what an interrupted process trained, and stop where it would have been stopped."""
+        """Report what an interrupted process trained, and stop where it would have been stopped."""
         if not (folder / "last.pt").is_file():
             return
-        for line in folder_module.read_log(folder):
+        for line in read_log(folder):
             if "epoch" in line:
-                self._tell(line["epoch"], line["valid"]["f1"] or 0.0)
-        if self.told:
+                self._report(line["epoch"], selection_score(line["valid"]["f1"], line["valid"]["auc"]))
+        if self.reported:
             self._stop_if_worse()
 
     def _stop_if_worse(self) -> None:
         if self.trial.should_prune():
             raise optuna.TrialPruned
 
-    def _tell(self, epoch: int, f1: float) -> None:
+    def _report(self, epoch: int, f1: float) -> None:
         self.best = max(self.best, f1)
-        if epoch not in self.told:
-            self.told.add(epoch)
+        if epoch not in self.reported:
+            self.reported.add(epoch)
             self.trial.report(self.best, epoch)
 
 
@@ -180,37 +180,48 @@ def _suggest(trial: optuna.Trial, name: str, one: Between | OneOf) -> Any:
 
 
 def _open_study(out: Path) -> optuna.Study:
-    """Begin the study, or read it. The folder must be held: the lock of a killed process on the log is taken away."""
-    _check_log(out / "study.log")
+    """Create or load the study. The folder must be locked: a killed process's lock on the log is removed."""
+    path = out / "study.log"
+    _check_log(path)
     (out / "study.log.lock").unlink(missing_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(
-        study_name="mesm",
-        storage=JournalStorage(JournalFileBackend(str(out / "study.log"))),
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM),
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name="mesm",
+            storage=JournalStorage(JournalFileBackend(str(path))),
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST, n_warmup_steps=WARM),
+            load_if_exists=True,
+        )
+        _trials(study)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  (Optuna trusts its log: of a changed one it raises nearly every kind)
+        raise DataError(f"{path}: not a study that Optuna wrote ({error!r}); {_start_over(out)}") from None
+    return study
 
 
 def _check_log(path: Path) -> None:
-    """Cut off a last line that a killed process did not finish. Raises DataError for other lines that do not read."""
+    """Cut off a last line that a killed process did not finish. Raises DataError for other lines that are no JSON."""
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     if lines and not lines[-1].endswith(b"\n"):
-        with path.open("ab") as file:
-            file.truncate(sum(map(len, lines[:-1])))
+        os.truncate(path, sum(map(len, lines[:-1])))
         lines.pop()
     for number, line in enumerate(lines, start=1):
         try:
             json.loads(line)
         except ValueError as error:
             raise DataError(
-                f"{path}:{number}: {error}; expected the lines that Optuna wrote; give another --out"
+                f"{path}:{number}: {error}; expected the lines that Optuna wrote; {_start_over(path.parent)}"
             ) from None
 
 
+def _start_over(out: Path) -> str:
+    return f"give another --out, or delete {out} to start over"
+
+
 def _queue_interrupted(study: optuna.Study) -> None:
-    """Trials that a killed process left unfinished come first, with the same settings, in the same folders."""
+    """Trials that a killed process left unfinished run first, with the same settings, in the same folders."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         # one that was killed before all its settings were suggested still has those it was queued with
@@ -230,30 +241,30 @@ def _trials(study: optuna.Study) -> list[Trial]:
     return sorted(found, key=lambda trial: (-trial.f1, trial.folder))
 
 
-def _check_plan(out: Path, choice: RunConfig, space: Mapping[str, Between | OneOf], data: Dataset) -> None:
-    """Write plan.json, or hold it against what is there."""
+def _check_plan(out: Path, run: RunConfig, space: Mapping[str, Between | OneOf], data: Dataset) -> None:
+    """Write plan.json, or compare with the one that is there."""
     plan = {
-        "model": choice.model,
-        "config": asdict(choice.config),
-        "settings": asdict(choice.settings),
+        "model": run.model,
+        "config": asdict(run.config),
+        "settings": asdict(run.settings),
         "space": {name: asdict(one) for name, one in space.items()},
         "data": checkpoints.about(data),
     }
     path, wanted = out / "plan.json", json.loads(json.dumps(plan))
     if not has_other_files(out, "plan.json.tmp"):
-        folder_module.write(out, path.name, plan)
-    found = folder_module.read(out, path.name) if path.is_file() else {}
+        write_json(path, plan)
+    found = read_json(path, {}, _start_over(out)) if path.is_file() else {}
     if set(found) != set(wanted):
         raise DataError(f"{out}: not empty and no search of this program; give another --out")
     for name, value in wanted.items():
         if found[name] != value:
-            raise DataError(f"{path}: this folder holds a search with another {name}; give another --out, or delete it")
+            raise DataError(f"{path}: this folder holds a search with another {name}; {_start_over(out)}")
 
 
 # ---- cells
 
 
-def _told(values: Mapping[str, Any]) -> str:
+def _listed(values: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={_digits(value)}" for name, value in values.items())
 
 

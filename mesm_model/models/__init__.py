@@ -8,10 +8,16 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
 from mesm_data.errors import DataError
+
+
+class SettingError(DataError):
+    """A model or setting that does not exist, or a value that cannot be."""
+
 
 MODALITIES = {"t": "text", "a": "audio", "v": "vision"}
 _FLAGS = {"true": True, "false": False}
@@ -23,35 +29,40 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a model, with its `Config` and `Model`. Raises DataError for a name that is none."""
+    """The module of a model, with its `Config` and `Model`. Raises SettingError for an unknown name."""
+    return importlib.import_module(f"{__name__}.{path(name).stem}")
+
+
+def path(name: str) -> Path:
+    """The source file of a model. Raises SettingError for an unknown name."""
     if name not in names():
-        raise DataError(f"model {name!r}: expected one of {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+        raise SettingError(f"model {name!r}: expected one of {', '.join(names())}")
+    return Path(__file__).with_name(f"{name.replace('-', '_')}.py")
 
 
 def apply_settings(config: Any, settings: Iterable[str]) -> Any:
-    """A copy of `config` with each "name=value" of `settings` set. Raises DataError for a wrong name, type or value."""
+    """A copy of `config` with each "name=value" of `settings` set. Raises SettingError for what cannot be set."""
     kinds = get_type_hints(type(config))
     values = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or name not in kinds:
-            raise DataError(f"setting {setting!r}: expected name=value with one of {_listed(config, kinds)}")
+            raise SettingError(f"setting {setting!r}: expected name=value with one of {_listed(config, kinds)}")
         values[name] = _read(setting, text, kinds[name])
     return replace(config, **values)
 
 
 def check_modalities(modalities: str) -> None:
-    """Raises DataError unless these are different letters of t, a and v, at least one."""
+    """Raises SettingError unless these are different letters of t, a and v, at least one."""
     known = ", ".join(f"{letter} ({name})" for letter, name in MODALITIES.items())
     right = 0 < len(modalities) == len(set(modalities)) and set(modalities) <= set(MODALITIES)
     check(right, "modalities", modalities, f"one or more of {known}, each once")
 
 
 def check(holds: bool, name: str, found: object, expected: str) -> None:
-    """Raises DataError for a setting that cannot be, unless `holds`."""
+    """Raises SettingError for a value that cannot be, unless `holds`."""
     if not holds:
-        raise DataError(f"setting {name}: found {found!r}, expected {expected}")
+        raise SettingError(f"setting {name}: found {found!r}, expected {expected}")
 
 
 def _read(setting: str, text: str, kind: type) -> object:
@@ -59,7 +70,7 @@ def _read(setting: str, text: str, kind: type) -> object:
         return _FLAGS[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         expected = "true or false" if kind is bool else {int: "a whole number", float: "a number"}[kind]
-        raise DataError(f"setting {setting!r}: found {text!r}, expected {expected}") from None
+        raise SettingError(f"setting {setting!r}: found {text!r}, expected {expected}") from None
 
 
 def _listed(config: Any, kinds: dict[str, type]) -> str:

@@ -23,7 +23,7 @@ from mesm_model.models.common.layers import Fusion
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, final_states, lstm_macs, sizes
 
-# What the published command trains with, where it differs from `train.Settings`.
+# What the published command trains with, where it differs from `TrainSettings`.
 SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 100, "patience": 8, "grad_clip_norm": 1.0}
 SPACE = {
     "lr": Between(1e-4, 5e-3, log=True),

@@ -18,7 +18,7 @@ from mesm_model.models.common.layers import Fusion
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, final_states, lstm_macs, sizes
 
-# What the published command trains with, where it differs from `train.Settings`.
+# What the published command trains with, where it differs from `TrainSettings`.
 SUGGESTED = {"lr": 5e-4, "batch": 32, "epochs": 60, "patience": 8, "grad_clip_norm": 2.0}
 SPACE = {"lr": Between(1e-4, 5e-3, log=True), "batch": OneOf(16, 32, 64), "grad_clip_norm": Between(0.5, 4.0, log=True)}
 

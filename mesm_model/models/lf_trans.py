@@ -17,7 +17,7 @@ from mesm_model.models.common.layers import Fusion, UtteranceTransformer
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, sizes
 
-# What the published command trains with, where it differs from `train.Settings`.
+# What the published command trains with, where it differs from `TrainSettings`.
 SUGGESTED = {"lr": 5e-4, "batch": 32, "epochs": 60, "patience": 8, "grad_clip_norm": 2.0}
 SPACE = {
     "lr": Between(5e-5, 2e-3, log=True),

@@ -26,7 +26,7 @@ from mesm_model.models.common.layers import sinusoids
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, sizes
 
-# What the original's command trains with, where it differs from `train.Settings`.
+# What the original's command trains with, where it differs from `TrainSettings`.
 SUGGESTED = {"lr": 1e-3, "batch": 24, "epochs": 40, "patience": 8, "grad_clip_norm": 0.8}
 SPACE = {
     "lr": Between(1e-4, 3e-3, log=True),

@@ -1,4 +1,4 @@
-"""Processes that train together under `torchrun`, or one alone. Home of torch.distributed."""
+"""The processes that `torchrun` starts, or a single one. Home of torch.distributed."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from mesm_data.errors import DataError
 
 @dataclass(frozen=True)
 class Distributed:
-    """This process among all: number `rank` of `world`, computing on `device`."""
+    """This process: number `rank` of `world`, computing on `device`."""
 
     world: int
     rank: int
@@ -23,11 +23,11 @@ class Distributed:
 
     @property
     def is_main(self) -> bool:
-        """True in the one process that writes files and talks."""
+        """True in the one process that writes files and prints."""
         return self.rank == 0
 
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all processes, in one exchange."""
+        """Replace each tensor by its sum over all processes, in one collective."""
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -37,21 +37,24 @@ class Distributed:
             tensor.copy_(summed.view_as(tensor))
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, in their order."""
+        """The values of all processes, in rank order."""
         values = [value] * self.world
         if self.world > 1:
             dist.all_gather_object(values, value)
         return values
 
     def wait(self) -> None:
-        """Go on when every process has come here."""
+        """Return when every process has called this."""
         if self.world > 1:
             dist.barrier()
 
 
 @contextmanager
 def init_distributed(device: str = "auto") -> Iterator[Distributed]:
-    """The processes that torchrun started, or this one alone. `device` is auto, cpu, cuda or cuda:N."""
+    """Join the processes that torchrun started, if any. `device` is auto, cpu, cuda or cuda:N.
+
+    Raises DataError for an unknown device and for cuda where torch finds no GPU.
+    """
     world, rank, local = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
     chosen = _device(device, local if world > 1 else None)
     if world > 1:

@@ -1,20 +1,21 @@
-"""The folder of a run: what it holds, whose it is, and its log.
+"""The folder of a run: what it holds, which run it belongs to, and the log.
 
 runs/mesm/
-    run.json        what is trained, on what: written first; another run into the same folder is refused
-    text/           the text encoder as it was before training, and its tokenizer
-    log.jsonl       a line a step and a line an epoch
-    last.pt         where to go on
+    run.json        model, settings and data: written first; a different run in the same folder is refused
+    text/           the text encoder before training, and its tokenizer
+    log.jsonl       one line per step and one per epoch
+    last.pt         where training resumes
     best.pt         the epoch with the best mean F1 on valid, with its thresholds
     tensorboard/    the log once more, where tensorboard is installed
     page.html       curves, scores, thresholds
-    scores.json     the scores at the end; written last: the run is finished
+    scores.json     the final scores; written last: the run is finished
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,36 +24,29 @@ from torch import nn
 
 from mesm_data.errors import DataError
 from mesm_data.files import exclusive, has_other_files, write_text
-from mesm_model.features.store import read_json
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
 from mesm_model.runs.distributed import Distributed
 
-
-def features_of(run: Path) -> Path | None:
-    """The folder of features that a finished run, or the first of its seeds, was scored with; None where unknown."""
-    folder = run if run.is_dir() else run.parent  # of a best.pt
-    for path in (folder / "scores.json", *sorted(folder.glob("seed-*/scores.json"))):
-        if path.is_file():
-            for report in read_json(path, "delete it and give the same `mesm train` again")["parts"].values():
-                return Path(report["features"]["folder"]) if report["features"] else None
-    return None
+RUN, SCORES, LOG = "run.json", "scores.json", "log.jsonl"
+_RUN_FIELDS = {"model": str, "config": dict, "settings": dict, "data": dict}
+_SCORES_FIELDS = {"parts": dict}
 
 
 @contextmanager
-def begin(out: Path, wanted: dict[str, Any], ranks: Distributed) -> Iterator[None]:
-    """Hold the folder for the run that `wanted`, run.json, describes; the lock goes when the process does.
+def claim_run(out: Path, wanted: Mapping[str, Any], distributed: Distributed) -> Iterator[None]:
+    """Hold the folder for the run that `wanted`, the content of run.json, describes; released when the process ends.
 
-    Raises DataError where the folder holds another run, or something else, or a process is at work in it. A run that
-    has no checkpoint yet gives way.
+    Raises DataError where the folder holds another run or other files, or another process works in it. A run without a
+    checkpoint is overwritten.
     """
     wanted = json.loads(json.dumps(wanted))
     refusal = _refusal(out, wanted)
-    ranks.wait()  # nobody writes before everybody has looked
+    distributed.wait()  # nobody writes before everybody has looked
     if refusal:
         raise DataError(refusal)
-    if not ranks.is_main:
-        ranks.wait()
+    if not distributed.is_main:
+        distributed.wait()
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -61,69 +55,94 @@ def begin(out: Path, wanted: dict[str, Any], ranks: Distributed) -> Iterator[Non
             raise DataError(refusal)
         if _begun(out) != wanted:
             shutil.rmtree(out / TEXT, ignore_errors=True)
-            write(out, "run.json", wanted)
-        ranks.wait()
+            write_json(out / RUN, wanted)
+        distributed.wait()
         yield
-
-
-def _begun(out: Path) -> Any:
-    """What run.json says; None where there is none."""
-    return read(out, "run.json") if (out / "run.json").is_file() else None
-
-
-def _refusal(out: Path, wanted: Any) -> str | None:
-    """Why the run that is `wanted` cannot be in this folder; None where it can."""
-    begun = _begun(out)
-    if begun is None and has_other_files(out, "run.json.tmp"):
-        return f"{out}: not empty and no run of this program (no run.json); give another --out"
-    if begun != wanted and any((out / name).is_file() for name in ("last.pt", "best.pt", "scores.json")):
-        name, there, here = next(_differences(begun, wanted))
-        return (
-            f"{out / 'run.json'}: this folder holds a run with {name} {there}, now asked for with {here}; give another "
-            f"--out, or delete {out} to start over"
-        )
-    return None
 
 
 def is_finished(out: Path) -> bool:
     """True when there is nothing left to train."""
-    return (out / "scores.json").is_file()
+    return (out / SCORES).is_file()
 
 
-def read(out: Path, name: str) -> Any:
-    """run.json or scores.json. Raises DataError for one that is damaged."""
-    path = out / name
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        lost = (
-            "delete it, and the same command makes it again" if name == "scores.json" else f"delete {out} to start over"
-        )
-        raise DataError(f"{path}: damaged, it is no JSON ({error}); {lost}") from None
+def read_run(out: Path) -> dict[str, Any]:
+    """run.json: "model", "config", "settings", "data". Raises DataError for a damaged one."""
+    return read_json(out / RUN, _RUN_FIELDS, f"delete {out} to start over")
+
+
+def read_scores(out: Path) -> dict[str, Any]:
+    """scores.json: "epochs", "best_epoch", "parts" with a report per split. Raises DataError for a damaged one."""
+    return read_json(out / SCORES, _SCORES_FIELDS, "delete it, and the same `mesm train` makes it again")
+
+
+def write_scores(out: Path, scores: Mapping[str, Any]) -> None:
+    """Write scores.json, which ends the run."""
+    write_json(out / SCORES, scores)
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
     """The lines of the log: {"step", "loss", "gradient"} or {"epoch", "loss", "valid": {...}, "best"}.
 
-    A last line that a killed process did not finish is left out.
+    An unfinished last line, left by a killed process, is skipped. Raises DataError for any other line that is no JSON.
     """
-    lines = (out / "log.jsonl").read_bytes().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+    path = out / LOG
+    found = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if line.endswith(b"\n"):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                raise DataError(f"{path}:{number}: damaged, it is no JSON; delete {out} to start over") from None
+    return found
 
 
-def write(out: Path, name: str, content: dict[str, Any]) -> None:
-    """The same, whole or not at all."""
-    write_text(out / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+def seeds_of(run: Path) -> dict[str, Path]:
+    """The runs below the folder of `mesm train --seeds N`, by name; a single run is its own only member."""
+    below = sorted(path.parent for path in run.glob(f"seed-*/{RUN}")) if run.is_dir() else []
+    return {path.name: path for path in below} or {run.name: run}
 
 
-class Log:
+def features_of(run: Path) -> Path | None:
+    """The folder of features that a finished run, or the first of its seeds, was scored with; None where unknown."""
+    folder = run if run.is_dir() else run.parent  # of a best.pt
+    for path in (folder / SCORES, *sorted(folder.glob(f"seed-*/{SCORES}"))):
+        if path.is_file():
+            for report in read_scores(path.parent)["parts"].values():
+                features = report.get("features") if isinstance(report, dict) else None
+                return Path(features["folder"]) if features else None
+    return None
+
+
+def text_folder(model: nn.Module, folder: Path) -> Path | None:
+    """Where the tokenizer of a run's model lies; None for a model without text."""
+    return folder / TEXT if checkpoints.reads_text(model.config) else None
+
+
+def read_json(path: Path, expected: Mapping[str, type], way_out: str) -> dict[str, Any]:
+    """A small JSON object with at least these fields, of these types. Raises DataError with the way out."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged, it is no JSON ({error}); {way_out}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: damaged, found a {type(found).__name__}, expected an object; {way_out}")
+    for name, kind in expected.items():
+        if not isinstance(found.get(name), kind):
+            raise DataError(f"{path}: damaged, {name!r} is missing or no {kind.__name__}; {way_out}")
+    return found
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+class RunLog:
     """log.jsonl, cut to the length that a checkpoint knew; and TensorBoard, where it is installed."""
 
     def __init__(self, out: Path, length: int, updates: int) -> None:
-        self.path = out / "log.jsonl"
-        with self.path.open("ab") as file:
-            file.truncate(length)
-        self.length = length
+        self.path = out / LOG
+        self.length = _cut(self.path, length)
         self._board = _board(out / "tensorboard", updates)
 
     def step(self, update: int, loss: float | None, gradient: float | None) -> None:
@@ -135,7 +154,7 @@ class Log:
         self._show(update, {f"valid/{name}": value for name, value in line["valid"].items()})
 
     def sync(self) -> None:
-        """Have it on the disk before a checkpoint says how long it is."""
+        """Have it on the disk before a checkpoint records its length."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
@@ -150,6 +169,38 @@ class Log:
                 self._board.add_scalar(name, value, update)
 
 
+def _begun(out: Path) -> dict[str, Any] | None:
+    """The content of run.json; None where there is none."""
+    return read_run(out) if (out / RUN).is_file() else None
+
+
+def _refusal(out: Path, wanted: Any) -> str | None:
+    """Why the run `wanted` cannot use this folder; None where it can."""
+    begun = _begun(out)
+    if begun is None and has_other_files(out, f"{RUN}.tmp"):
+        return f"{out}: not empty and no run of this program (no {RUN}); give another --out"
+    if begun != wanted and any((out / name).is_file() for name in ("last.pt", "best.pt", SCORES)):
+        name, there, here = next(_differences(begun, wanted))
+        return (
+            f"{out / RUN}: this folder holds a run with {name} {there}, now asked for with {here}; give another "
+            f"--out, or delete {out} to start over"
+        )
+    return None
+
+
+def _cut(path: Path, length: int) -> int:
+    """Cut the log to `length` bytes; of a log that lost its end, keep the whole lines. Returns its length in bytes."""
+    path.touch()
+    found = path.read_bytes()[:length]
+    if len(found) < length:
+        found = found[: found.rfind(b"\n") + 1]
+        print(
+            f"{path}: cut short by {length - len(found)} bytes; those steps are missing in its curves", file=sys.stderr
+        )
+    os.truncate(path, len(found))
+    return len(found)
+
+
 def _board(folder: Path, updates: int) -> Any:
     """TensorBoard's writer; what an earlier start wrote beyond `updates` is hidden."""
     try:
@@ -160,20 +211,9 @@ def _board(folder: Path, updates: int) -> Any:
 
 
 def _differences(begun: Any, wanted: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """Name, there, here of everything that is not the same in two run.json."""
+    """Name, there, here of every value that differs between two run.json."""
     if isinstance(begun, dict) and isinstance(wanted, dict):
         for name in dict.fromkeys([*wanted, *begun]):
             yield from _differences(begun.get(name), wanted.get(name), f"{where}.{name}" if where else name)
     elif begun != wanted:
         yield where, json.dumps(begun), json.dumps(wanted)
-
-
-def seeds_of(run: Path) -> dict[str, Path]:
-    """The runs below the folder of `mesm train --seeds N`, by name; a single run is its own only member."""
-    below = sorted(path.parent for path in run.glob("seed-*/run.json")) if run.is_dir() else []
-    return {path.name: path for path in below} or {run.name: run}
-
-
-def text_folder(model: nn.Module, folder: Path) -> Path | None:
-    """Where the tokenizer of a run's model lies; None for a model without text."""
-    return folder / checkpoints.TEXT if checkpoints.reads_text(model.config) else None

@@ -12,31 +12,33 @@ from mesm_model.runs.distributed import Distributed
 
 
 class RunningStatistics:
-    """The running means and variances of all norm layers over a step of several batches.
+    """The running means and variances of all norm layers over one step.
 
-    Each batch starts from the figures before the step, and the step ends with the mean of what they became: neither the
-    order of the batches nor which process had which makes a difference, also where a process had none.
+    Each batch starts from the values before the step, and the step ends with the mean of what they became. So neither
+    the order of the batches nor their distribution over processes matters, even where a process had none.
     """
 
     def __init__(self, model: nn.Module, batches: int, world: int) -> None:
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-        self.figures: list[Any] = [figure for norm in norms for figure in (norm.running_mean, norm.running_var)]
+        self.stats: list[Any] = [stat for norm in norms for stat in (norm.running_mean, norm.running_var)]
         self.batches = batches
         self.shared = batches > 1 or world > 1
         if self.shared:
-            self.start = [figure.clone() for figure in self.figures]
-            self.sums = [torch.zeros_like(figure) for figure in self.figures]
+            self.start = [stat.clone() for stat in self.stats]
+            self.sums = [torch.zeros_like(stat) for stat in self.stats]
 
     @contextmanager
     def of_one_batch(self) -> Iterator[None]:
+        """Run the forward pass of one batch inside this."""
         if self.shared:
-            torch._foreach_copy_(self.figures, self.start)
+            torch._foreach_copy_(self.stats, self.start)
         yield
         if self.shared:
-            torch._foreach_add_(self.sums, self.figures)
+            torch._foreach_add_(self.sums, self.stats)
 
-    def settle(self, ranks: Distributed) -> None:
+    def settle(self, distributed: Distributed) -> None:
+        """Set the statistics to the mean over all batches of the step."""
         if self.shared:
-            ranks.all_reduce_sum(self.sums)
-            for figure, total in zip(self.figures, self.sums, strict=True):
-                figure.copy_(total / self.batches)
+            distributed.all_reduce_sum(self.sums)
+            for stat, total in zip(self.stats, self.sums, strict=True):
+                stat.copy_(total / self.batches)

@@ -16,7 +16,7 @@ from mesm_data.dataset.reader import open_dataset
 from mesm_model.models import mesm
 from mesm_model.runs import checkpoint
 from mesm_model.runs.distributed import init_distributed
-from mesm_model.runs.settings import RuntimeOptions, Settings
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings
 from mesm_model.training.train import train
 
 CONFIG = mesm.Config(
@@ -31,7 +31,7 @@ CONFIG = mesm.Config(
     feed_forward=16,
     dropout=0.2,
 )
-SETTINGS = Settings(epochs=4, batch=7, grad_accumulation=2, lr=0.003, text_lr_scale=0.5, grad_clip_norm=1.0)
+SETTINGS = TrainSettings(epochs=4, batch=7, grad_accumulation=2, lr=0.003, text_lr_scale=0.5, grad_clip_norm=1.0)
 STEPS = 4 * 4  # of 48 utterances in 7 batches: in the last step of an epoch the second process has nothing to do
 PATIENCE = 120.0  # seconds
 _save = checkpoint.save
@@ -54,14 +54,15 @@ def start(dataset: Path, out: Path, world: int = 1, **changed: Any) -> list[Fork
     return processes
 
 
-def work(dataset: Path, out: Path, rank: int, world: int, port: int, settings: Settings) -> None:
+def work(dataset: Path, out: Path, rank: int, world: int, port: int, settings: TrainSettings) -> None:
     """What torchrun would do for one process; it saves after nearly every step, the best epoch on a slow disk."""
     torch.set_num_threads(1)
     checkpoint.save = _save_slowly
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with init_distributed("cpu") as ranks:
-        train(open_dataset(dataset), "mesm", CONFIG, settings, out, ranks, RuntimeOptions(save_every=0.02, quiet=True))
+        runtime = RuntimeOptions(save_every=0.02, quiet=True)
+        train(open_dataset(dataset), RunConfig("mesm", CONFIG, settings), out, ranks, runtime)
 
 
 def _save_slowly(path: Path, what: checkpoint.Checkpoint) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 import resource
 import shutil
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from mesm_data.dataset.reader import Dataset
 from mesm_model.models import fe2e
 from mesm_model.runs import checkpoint as checkpoints
-from mesm_model.runs.checkpoint import Checkpoint, CheckpointError, build_model, check_data, load, save
+from mesm_model.runs.checkpoint import Checkpoint, CheckpointError, build_model, check_data, digest_of, load, save
 from tests.model.narrow import NARROW, batch
 
 
@@ -28,6 +29,7 @@ def made_up(dataset: Dataset, encoder: str, run: Path) -> tuple[Checkpoint, Any]
         config=vars(config),
         settings={"lr": 0.1},
         data=checkpoints.about(dataset),
+        text=checkpoints.text_digests(run),
         thresholds=[0.5, 0.25, 0.75],
         scores={"f1": [0.5, None, 0.25]},
         epoch=3,
@@ -59,6 +61,48 @@ def test_a_file_that_is_no_whole_checkpoint_says_so(broken: str, small: Dataset,
         load(path)
 
 
+def test_a_flipped_bit_is_refused_or_changes_nothing(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = made_up(small, encoder, tmp_path / "run")
+    path, expected = tmp_path / "run" / "best.pt", digest_of(vars(saved))
+    whole, draw = path.read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(60):
+        changed = bytearray(whole)
+        changed[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        try:
+            assert digest_of(vars(load(path))) == expected  # a byte of the container that holds no value
+        except CheckpointError:
+            refused += 1
+    assert refused > 50
+
+
+def test_the_digest_tells_values_types_keys_and_shapes_apart() -> None:
+    one = torch.arange(6.0)
+    values = [{"a": 1}, {"b": 1}, {"a": 1.0}, {"a": "1"}, ["a", 1], [["a"], 1], one, one.view(2, 3), one.int(), None]
+    assert len({digest_of(value) for value in values}) == len(values)
+    assert digest_of({"a": one[::2]}) == digest_of({"a": one[::2].clone()})
+
+
+def test_a_changed_tokenizer_is_refused(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = made_up(small, encoder, tmp_path / "run")
+    words = tmp_path / "run" / "text" / "tokenizer.json"
+    words.write_text(words.read_text().replace('"happy"', '"sappy"', 1) + " ")
+    with pytest.raises(CheckpointError, match=r"text/tokenizer.json: changed since training; copy the run again"):
+        build_model(saved, tmp_path / "run")
+    words.unlink()
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        build_model(saved, tmp_path / "run")
+
+
+def test_a_folder_of_several_seeds_names_them(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        (tmp_path / "all" / f"seed-{seed}").mkdir(parents=True)
+        made_up(small, encoder, tmp_path / "all" / f"seed-{seed}")
+    with pytest.raises(CheckpointError, match=r"all: holds the runs seed-0, seed-1; give one of them, as .*all/seed-0"):
+        load(tmp_path / "all")
+
+
 def test_what_is_no_checkpoint_is_never_told_with_torchs_advice_to_read_it_unsafely(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_text('{"step": 1}')
     with pytest.raises(CheckpointError, match=r"not a whole checkpoint of mesm \(.*\); take another one") as refused:
@@ -82,9 +126,9 @@ def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(small: Dataset, enc
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["best.pt", "text"]
 
 
-def test_where_training_goes_on_is_no_model_to_try(small: Dataset, encoder: str, tmp_path: Path) -> None:
+def test_a_checkpoint_for_resuming_is_no_model_to_evaluate(small: Dataset, encoder: str, tmp_path: Path) -> None:
     saved, _ = made_up(small, encoder, tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"last.pt is where training goes on and has no thresholds; give best.pt"):
+    with pytest.raises(CheckpointError, match=r"last.pt is for resuming and has no thresholds; give best.pt"):
         build_model(replace(saved, thresholds=[]), tmp_path / "run")
 
 
@@ -112,7 +156,9 @@ def test_weights_of_other_sizes_or_a_lost_text_encoder_are_told(small: Dataset, 
     older = Checkpoint(
         **{**vars(saved), "config": {k: v for k, v in saved.config.items() if k != "positional_encoding"}}
     )
-    with pytest.raises(CheckpointError, match="a fe2e of another version of mesm, differing in positions; train again"):
+    with pytest.raises(
+        CheckpointError, match="a fe2e of another version of mesm, differing in positional_encoding; train again"
+    ):
         build_model(older, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "text")
     with pytest.raises(CheckpointError, match="the text encoder of a run lies beside its checkpoint, keep both"):

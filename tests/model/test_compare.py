@@ -48,7 +48,7 @@ def runs(featured: Dataset, ranks: Distributed, tmp_path_factory: pytest.TempPat
         ("all/seed-1", with_values(quick, seed=1)),
         ("sound_only", with_values(quick, modalities="a")),
     ):
-        train(featured, "lf-trans", choice.config, choice.settings, folder / name, ranks, RuntimeOptions(quiet=True))
+        train(featured, choice, folder / name, ranks, RuntimeOptions(quiet=True))
     (folder / "notes").mkdir()
     return folder
 
@@ -240,7 +240,7 @@ def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Distributed, tmp_
     run = Path(shutil.copytree(runs / "sound_only", tmp_path / "run"))
     (run / "scores.json").write_text('{"parts": ')
     with pytest.raises(
-        DataError, match=r"scores.json: damaged, it is no JSON .*; delete it, and the same command makes"
+        DataError, match=r"scores.json: damaged, it is no JSON .*; delete it, and the same `mesm train` makes"
     ):
         compare([run], "test", ranks)
 

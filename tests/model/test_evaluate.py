@@ -24,7 +24,7 @@ from mesm_model.models.common.attention import TracedLevel
 from mesm_model.runs.checkpoint import CheckpointError, build_model, load, save
 from mesm_model.runs.distributed import Distributed, init_distributed
 from mesm_model.runs.folder import seeds_of
-from mesm_model.runs.settings import RuntimeOptions, Settings
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings
 from mesm_model.training.train import train
 from tests.model.narrow import NARROW
 
@@ -35,7 +35,13 @@ def run(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "fe2e"
     config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
     with init_distributed("cpu") as ranks:
-        train(small, "fe2e", config, Settings(epochs=1, batch=16, lr=1e-3), out, ranks, RuntimeOptions(quiet=True))
+        train(
+            small,
+            RunConfig("fe2e", config, TrainSettings(epochs=1, batch=16, lr=1e-3)),
+            out,
+            ranks,
+            RuntimeOptions(quiet=True),
+        )
     return out
 
 

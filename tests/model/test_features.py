@@ -15,8 +15,8 @@ from mesm_data.errors import DataError
 from mesm_model.features import store
 from mesm_model.loader import PAIR_MB, ROW_MB, open_part, read
 from mesm_model.models import emoembs, fe2e, lf_lstm
-from mesm_model.runs import folder
 from mesm_model.runs.checkpoint import about
+from mesm_model.runs.folder import features_of
 from mesm_model.runs.settings import resolve_config
 
 
@@ -124,12 +124,12 @@ def test_a_file_that_was_changed_or_lost_is_told(small: Dataset, own: Path) -> N
 
 
 def test_where_a_runs_features_are_is_read_from_its_scores(tmp_path: Path) -> None:
-    assert folder.features_of(tmp_path) is None
+    assert features_of(tmp_path) is None
     for name, found in (("one", {"words": "", "folder": "features"}), ("many/seed-0", {"words": "", "folder": "f"})):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "scores.json").write_text(json.dumps({"parts": {"test": {"features": found}}}))
-    assert folder.features_of(tmp_path / "one") == Path("features")
-    assert folder.features_of(tmp_path / "many") == Path("f")
+    assert features_of(tmp_path / "one") == Path("features")
+    assert features_of(tmp_path / "many") == Path("f")
 
 
 def test_a_description_that_is_cut_short_is_told(featured: Dataset, own: Path) -> None:

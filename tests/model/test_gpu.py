@@ -21,7 +21,7 @@ def run(
 ) -> dict[str, Any]:
     choice = resolve_config(small, model, {"text_encoder": encoder, "epochs": 3, **settings})
     with init_distributed(device) as ranks:
-        return train(small, choice.model, choice.config, choice.settings, out, ranks, RuntimeOptions(quiet=True), watch)
+        return train(small, choice, out, ranks, RuntimeOptions(quiet=True), watch)
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])

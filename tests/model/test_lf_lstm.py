@@ -50,7 +50,7 @@ def test_shrinking_a_nucleus_does_not_keep_a_model_without_one_from_stopping(fea
     settings = ("epochs=6", "top_p_anneal=0.9", "patience=1", "lr=1e-12")  # nothing gets better
     choice = resolve_config(featured, "lf-lstm", {}, settings)
     with init_distributed("cpu") as ranks:
-        scores = train(featured, "lf-lstm", choice.config, choice.settings, tmp_path, ranks, RuntimeOptions(quiet=True))
+        scores = train(featured, choice, tmp_path, ranks, RuntimeOptions(quiet=True))
     assert scores["epochs"] == 2
 
 

@@ -20,7 +20,7 @@ from mesm_model.experiments.robustness import CLEAN, Damage, add_noise, black_ou
 from mesm_model.features.extract import FeatureSpec
 from mesm_model.models import fe2e
 from mesm_model.runs.distributed import Distributed, init_distributed
-from mesm_model.runs.settings import RuntimeOptions, Settings, resolve_config
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings, resolve_config
 from mesm_model.training.train import train
 from tests.model.conftest import with_features
 from tests.model.narrow import NARROW
@@ -38,7 +38,13 @@ def ranks() -> Iterator[Distributed]:
 def end_to_end(small: Dataset, ranks: Distributed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "fe2e"
     config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
-    train(small, "fe2e", config, Settings(epochs=1, batch=16, lr=1e-3), out, ranks, RuntimeOptions(quiet=True))
+    train(
+        small,
+        RunConfig("fe2e", config, TrainSettings(epochs=1, batch=16, lr=1e-3)),
+        out,
+        ranks,
+        RuntimeOptions(quiet=True),
+    )
     return out
 
 
@@ -46,7 +52,7 @@ def end_to_end(small: Dataset, ranks: Distributed, tmp_path_factory: pytest.Temp
 def two_phase(learnable: Dataset, ranks: Distributed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "lf-trans"
     choice = resolve_config(learnable, "lf-trans", {}, ("epochs=4", "lr=0.002", "batch=16"))
-    train(learnable, "lf-trans", choice.config, choice.settings, out, ranks, RuntimeOptions(quiet=True))
+    train(learnable, choice, out, ranks, RuntimeOptions(quiet=True))
     return out
 
 
@@ -157,7 +163,7 @@ def test_imported_features_cannot_be_made_anew_and_that_is_told(
     (tmp_path / "smile.csv").write_text("name;x;y\n" + "".join(f"{name};{n % 3};1\n" for n, name in enumerate(names)))
     dataset = with_features(small, tmp_path / "f", a=FeatureSpec("opensmile", tmp_path / "smile.csv"))
     choice = resolve_config(dataset, "lf-lstm", {}, ("epochs=1", "modalities=av"))
-    train(dataset, "lf-lstm", choice.config, choice.settings, tmp_path / "run", ranks, RuntimeOptions(quiet=True))
+    train(dataset, choice, tmp_path / "run", ranks, RuntimeOptions(quiet=True))
     result = CliRunner().invoke(main, ["robustness", str(tmp_path / "run"), str(small.folder), "--device", "cpu"])
     assert result.exit_code == 0, result.output
     assert "noise, 10 dB: cannot be done to imported features, left out" in result.output

@@ -18,25 +18,27 @@ from mesm_data.synth import planted, synthetic_dataset
 from mesm_model.evaluation import metrics
 from mesm_model.models import fe2e, mesm
 from mesm_model.runs import checkpoint as checkpoints
-from mesm_model.runs import folder
 from mesm_model.runs.distributed import Distributed, init_distributed
-from mesm_model.runs.settings import RuntimeOptions, Settings, resolve_config
+from mesm_model.runs.folder import claim_run, read_log, read_run, read_scores
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings, resolve_config
+from mesm_model.training.memory import too_large
 from mesm_model.training.running_statistics import RunningStatistics
-from mesm_model.training.train import _positive_weight, _too_large, train
+from mesm_model.training.step import positive_weight
+from mesm_model.training.train import selection_score, train
 from tests.model import processes
 from tests.model.narrow import NARROW, batch
 
 QUIET = RuntimeOptions(quiet=True)
-ONCE = Settings(epochs=1, batch=16, lr=1e-3)
+ONCE = TrainSettings(epochs=1, batch=16, lr=1e-3)
 CONFIG = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
 
 
 def run(
-    dataset: Dataset, out: Path, settings: Settings = ONCE, config: Any = CONFIG, name: str = "fe2e"
+    dataset: Dataset, out: Path, settings: TrainSettings = ONCE, config: Any = CONFIG, name: str = "fe2e"
 ) -> dict[str, Any]:
     """One run in this process; its scores.json."""
     with init_distributed("cpu") as ranks:
-        return train(dataset, name, config, settings, out, ranks, QUIET)
+        return train(dataset, RunConfig(name, config, settings), out, ranks, QUIET)
 
 
 def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -74,7 +76,7 @@ def test_kill_9_at_any_moment_and_the_same_command_again_end_with_the_same_bits(
         assert ended.thresholds == expected.thresholds
         figures = [key for key in expected.weights if not key.endswith("num_batches_tracked")]
         assert all(torch.equal(ended.weights[key], expected.weights[key]) for key in figures)
-    assert same_scores(folder.read(out, "scores.json"), folder.read(undisturbed, "scores.json"))
+    assert same_scores(read_scores(out), read_scores(undisturbed))
 
 
 def test_under_torchrun_the_same_command_gives_the_same_run(small: Dataset, undisturbed: Path, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_under_torchrun_the_same_command_gives_the_same_run(small: Dataset, undi
 def test_no_process_scores_before_the_best_epoch_is_on_the_disk(small: Dataset, tmp_path: Path) -> None:
     processes.finish(processes.start(small.folder, tmp_path / "two", world=2, epochs=1))
     processes.finish(processes.start(small.folder, tmp_path / "one", epochs=1))
-    two, one = (folder.read(tmp_path / name, "scores.json") for name in ("two", "one"))
+    two, one = (read_scores(tmp_path / name) for name in ("two", "one"))
     assert same_scores(two, one)
 
 
@@ -108,7 +110,7 @@ def test_processes_that_cannot_share_a_step_are_told_what_to_give(small: Dataset
         init_distributed("cpu") as ranks,
         pytest.raises(DataError, match=r"2 processes cannot share evenly .* --set grad_accumulation=2"),
     ):
-        train(small, "fe2e", CONFIG, ONCE, tmp_path / "run", replace(ranks, world=2), QUIET)
+        train(small, RunConfig("fe2e", CONFIG, ONCE), tmp_path / "run", replace(ranks, world=2), QUIET)
 
 
 def test_running_figures_of_a_step_do_not_depend_on_the_order_of_its_batches() -> None:
@@ -153,7 +155,7 @@ def test_another_run_into_the_same_folder_is_refused_naming_the_field(small: Dat
 
 def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Path) -> None:
     about = {"model": "fe2e", "config": {}, "settings": {}, "data": {}}
-    with init_distributed("cpu") as ranks, folder.begin(tmp_path / "run", about, ranks):
+    with init_distributed("cpu") as ranks, claim_run(tmp_path / "run", about, ranks):
         pass
     assert run(small, tmp_path / "run")["epochs"] == 1
 
@@ -181,10 +183,10 @@ def test_a_run_that_ended_while_another_waited_is_not_gone_on_with(small: Datase
     about = {"model": "fe2e", "config": {}, "settings": {"seed": 0}, "data": {}}
     with (
         pytest.raises(DataError, match="holds a run with"),
-        folder.begin(out, about, Behind(1, 0, torch.device("cpu"))),
+        claim_run(out, about, Behind(1, 0, torch.device("cpu"))),
     ):
         pass
-    assert folder.read(out, "run.json")["settings"]["seed"] == 7
+    assert read_run(out)["settings"]["seed"] == 7
 
 
 def test_what_the_first_process_writes_does_not_make_another_refuse_the_folder(tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_what_the_first_process_writes_does_not_make_another_refuse_the_folder(t
         def wait(self) -> None:
             (tmp_path / "run" / "text").mkdir(parents=True, exist_ok=True)
 
-    with folder.begin(tmp_path / "run", {"model": "fe2e"}, Behind(2, 1, torch.device("cpu"))):
+    with claim_run(tmp_path / "run", {"model": "fe2e"}, Behind(2, 1, torch.device("cpu"))):
         assert (tmp_path / "run" / "text").is_dir()
 
 
@@ -218,14 +220,17 @@ def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small
     ("name", "told"),
     [
         ("run.json", r"run.json: damaged, it is no JSON \(.*\); delete .*run to start over"),
-        ("scores.json", r"scores.json: damaged, it is no JSON \(.*\); delete it, and the same command makes it again"),
+        (
+            "scores.json",
+            r"scores.json: damaged, it is no JSON \(.*\); delete it, and the same `mesm train` makes it again",
+        ),
     ],
 )
 def test_a_damaged_file_in_the_folder_is_told_with_the_way_out(
     name: str, told: str, small: Dataset, tmp_path: Path
 ) -> None:
     run(small, tmp_path / "run")
-    whole = folder.read(tmp_path / "run", "scores.json")
+    whole = read_scores(tmp_path / "run")
     (tmp_path / "run" / name).write_text("{")
     with pytest.raises(DataError, match=told):
         run(small, tmp_path / "run")
@@ -234,12 +239,48 @@ def test_a_damaged_file_in_the_folder_is_told_with_the_way_out(
         assert same_scores(run(small, tmp_path / "run"), whole)
 
 
+def test_a_log_that_lost_its_end_is_resumed_without_it_and_never_padded(
+    small: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, out = run(small, tmp_path / "run", replace(ONCE, epochs=2)), tmp_path / "run"
+    (out / "scores.json").unlink()
+    lines = (out / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "log.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:7])
+    assert same_scores(run(small, out, replace(ONCE, epochs=2)), whole)
+    assert (out / "log.jsonl").read_bytes() == b"".join(lines[:2])
+    assert f"log.jsonl: cut short by {sum(map(len, lines[2:]))} bytes" in capsys.readouterr().err
+    (out / "log.jsonl").write_bytes(lines[0] + b"\0\0\n" + lines[1])
+    with pytest.raises(DataError, match=r"log.jsonl:2: damaged, it is no JSON; delete .*run to start over"):
+        read_log(out)
+
+
+def test_an_epoch_that_a_constant_decision_equals_is_never_the_best() -> None:
+    assert selection_score(0.7, 0.5) == selection_score(0.7, 0.4) == selection_score(None, 0.9) == 0.0
+    assert selection_score(0.3, 0.6) == selection_score(0.3, None) == 0.3
+
+
+def test_the_best_epoch_beats_a_constant_decision_wherever_one_does(small: Dataset, tmp_path: Path) -> None:
+    scores = run(small, tmp_path / "run", replace(ONCE, epochs=5, lr=1e-4), replace(CONFIG, modalities="t"))
+    epochs = [line for line in read_log(tmp_path / "run") if "epoch" in line]
+    ranked = sorted(epochs, key=lambda line: (line["valid"]["auc"] > 0.5, line["valid"]["f1"], -line["epoch"]))
+    assert scores["best_epoch"] == ranked[-1]["epoch"]
+
+
+def test_a_run_that_learned_nothing_says_so(
+    small: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesm_model.training.train.CONSTANT_AUC", 1.0)
+    with init_distributed("cpu") as distributed:
+        train(small, RunConfig("fe2e", replace(CONFIG, modalities="t"), ONCE), tmp_path / "run", distributed)
+    assert "no epoch beat a constant decision on valid (AUC 0.5)" in capsys.readouterr().err
+
+
 def test_a_torn_last_checkpoint_is_told_and_the_run_begins_again_without_it(small: Dataset, tmp_path: Path) -> None:
     whole, out = run(small, tmp_path / "run"), tmp_path / "run"
     log = (out / "log.jsonl").read_text()
     (out / "scores.json").unlink()
     (out / "last.pt").write_bytes((out / "last.pt").read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"last.pt: not a whole checkpoint of mesm \(.*\); delete it to begin again"):
+    with pytest.raises(DataError, match=r"last.pt: not a whole checkpoint of mesm \(.*\); delete it to start over"):
         run(small, out)
     (out / "last.pt").unlink()
     assert same_scores(run(small, out), whole)
@@ -248,7 +289,7 @@ def test_a_torn_last_checkpoint_is_told_and_the_run_begins_again_without_it(smal
 
 def test_a_run_leaves_its_log_its_scores_and_both_checkpoints(small: Dataset, tmp_path: Path) -> None:
     scores = run(small, tmp_path / "run", replace(ONCE, epochs=2))
-    log = folder.read_log(tmp_path / "run")
+    log = read_log(tmp_path / "run")
     assert [line["step"] for line in log if "step" in line] == list(range(1, 7))
     epochs = [line for line in log if "epoch" in line]
     losses = [line["loss"] for line in log if "step" in line]
@@ -292,12 +333,12 @@ def test_training_stops_when_valid_gets_no_better(small: Dataset, tmp_path: Path
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        Settings(**wrong)
+        TrainSettings(**wrong)
 
 
 def test_rare_emotions_weigh_by_negatives_per_positive_and_absent_ones_by_one() -> None:
     labels = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]], np.float32)
-    assert _positive_weight(labels).tolist() == [3.0, 1.0, 1.0]
+    assert positive_weight(labels).tolist() == [3.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -314,12 +355,12 @@ def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], s
 def test_a_small_clip_keeps_the_gradient_from_counting(small: Dataset, tmp_path: Path) -> None:
     """Adam does not care for the scale of gradients, but the log tells the norm before clipping."""
     run(small, tmp_path / "run", replace(ONCE, grad_clip_norm=1e-3))
-    norms = [line["gradient"] for line in folder.read_log(tmp_path / "run") if "step" in line]
+    norms = [line["gradient"] for line in read_log(tmp_path / "run") if "step" in line]
     assert min(norms) > 1e-3
 
 
 def test_out_of_memory_says_what_was_in_the_batch_and_which_option_helps() -> None:
-    told = _too_large(batch((2, 1, 4), (3, 2, 3)), Settings(batch=8))
+    told = too_large(batch((2, 1, 4), (3, 2, 3)), TrainSettings(batch=8))
     assert "in a batch of 2 utterances with 5 faces, 3 mel chunks and 7 tokens" in told
     assert "lower --batch (now 8) or --set batch_memory_mb=... (now 8000 megabytes)" in told
     assert "--precision bf16 or --set recompute_front=true" in told
@@ -337,7 +378,9 @@ def test_an_optimiser_that_no_memory_holds_is_told_in_words(
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(torch.optim.Adam, "step", full)
-    with pytest.raises(DataError, match=r"out of memory: Adam keeps twice the weights of this fe2e; lower --set width"):
+    with pytest.raises(
+        DataError, match=r"out of memory: Adam keeps twice the weights of this model; lower --set width"
+    ):
         run(small, tmp_path / "run")
 
 
@@ -368,7 +411,7 @@ def test_utterances_without_frames_or_without_sound_are_trained_on_and_scored(tm
     config = mesm.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
     scores = run(holes, tmp_path / "run", replace(ONCE, batch=2), config, "mesm")
     assert scores["parts"]["test"]["utterances"] == 6
-    assert all(line["gradient"] is not None for line in folder.read_log(tmp_path / "run") if "step" in line)
+    assert all(line["gradient"] is not None for line in read_log(tmp_path / "run") if "step" in line)
 
 
 # ---- learning, held against what can be learned

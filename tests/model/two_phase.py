@@ -90,5 +90,5 @@ def learned(dataset: Dataset, out: Any, name: str, *settings: str) -> float:
     """Train on a dataset with features; the mean AUC on test."""
     choice = resolve_config(dataset, name, {}, settings)
     with init_distributed("cpu") as ranks:
-        scores = train(dataset, name, choice.config, choice.settings, out, ranks, RuntimeOptions(quiet=True))
+        scores = train(dataset, choice, out, ranks, RuntimeOptions(quiet=True))
     return scores["parts"]["test"]["means"]["auc"]

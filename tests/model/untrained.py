@@ -10,7 +10,7 @@ from mesm_data.dataset.reader import Dataset
 from mesm_model import models
 from mesm_model.models.common import text
 from mesm_model.runs import checkpoint as checkpoints
-from mesm_model.runs.settings import Settings
+from mesm_model.runs.settings import TrainSettings
 from tests.model.conftest import TEXT
 from tests.model.narrow import NARROW
 
@@ -29,8 +29,9 @@ def write_run(folder: Path, dataset: Dataset, name: str = "mesm", thresholds: fl
     stored = checkpoints.Checkpoint(
         model=name,
         config=asdict(config),
-        settings=asdict(Settings()),
+        settings=asdict(TrainSettings()),
         data=checkpoints.about(dataset),
+        text=checkpoints.text_digests(folder),
         thresholds=[thresholds] * len(dataset.emotions),
         scores={},
         epoch=0,
