@@ -21,7 +21,7 @@ from mesm_data.dataset.reader import Dataset
 from mesm_data.decode import make_clips
 from mesm_data.faces.mtcnn import MTCNN
 from mesm_data.utterance import Source
-from mesm_model.prediction.predict import Model, answer, load_model, predict
+from mesm_model.prediction.predict import Model, load_model, predict, run_model
 from mesm_model.prediction.timeline import write_page
 from mesm_model.prediction.transcripts import Segment
 from tests.model.untrained import write_run
@@ -51,8 +51,8 @@ def compare(what: str, job: Job, folder: Path, rounds: int) -> None:
     for _ in range(rounds + 1):
         times["build"].append(busy(lambda: run_job(job)))
         times["forward"].append(busy(lambda: ask(model, clips)))
-        times["predict"].append(busy(lambda: predict(video, model, lines)))
-        times["with page"].append(busy(lambda: write_page(folder / "page.html", predict(video, model, lines))))
+        times["predict"].append(busy(lambda: predict(model, video, lines)))
+        times["with page"].append(busy(lambda: write_page(folder / "page.html", predict(model, video, lines))))
     seconds = {name: statistics.median(values[1:]) for name, values in times.items()}
     base = seconds["build"] + seconds["forward"]
     for name in ("predict", "with page"):
@@ -75,7 +75,7 @@ def untrained(job: Job, folder: Path) -> Model:
 
 def ask(model: Model, clips: list[Clip]) -> None:
     for clip in clips:
-        answer(model, clip, "So happy that you are here.")
+        run_model(model, clip, "So happy that you are here.")
 
 
 if __name__ == "__main__":

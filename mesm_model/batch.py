@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,6 +87,23 @@ class Batch:
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _DATA}
         features = {name: (change(rows), counts) for name, (rows, counts) in self.features.items()}
         return replace(self, **changed, features=features)
+
+
+def model_input(
+    id: str, text: str, tokens: Sequence[int], faces: np.ndarray, mels: np.ndarray, labels: np.ndarray
+) -> Example:
+    """An utterance and its clip as a model takes them.
+
+    `faces` are uint8 [V, 48, 48, 3], `mels` float16 [A, 128, 32] as in a Clip, `labels` float32 [E].
+    """
+    return Example(
+        id=id,
+        text=text,
+        tokens=torch.tensor(tokens, dtype=torch.int64),
+        faces=torch.from_numpy(np.array(faces.transpose(0, 3, 1, 2), order="C")),
+        mels=torch.from_numpy(np.array(mels[:, None])),
+        labels=torch.from_numpy(labels),
+    )
 
 
 def collate(examples: Sequence[Example]) -> Batch:

@@ -477,17 +477,14 @@ def predict(
     from mesm_model.prediction import timeline
     from mesm_model.prediction.predict import load_model
     from mesm_model.prediction.predict import predict as ask
-    from mesm_model.prediction.transcripts import Segment, listen, read_words
+    from mesm_model.prediction.transcripts import recognise_speech
     from mesm_model.runs.distributed import init_distributed
 
     if sum(source is not None for source in (transcript, text, asr)) > 1:
         raise click.UsageError("--transcript, --text and --asr say the same thing; give one of them")
     with init_distributed(device) as ranks:
-        model = load_model(run, ranks.device)
-        words: str | list[Segment] | None = text
-        if transcript or asr:
-            words = read_words(transcript) if transcript else listen(video, asr) if asr else None
-        result = ask(video, model, words, face)
+        said = recognise_speech(video, asr) if asr else transcript
+        result = ask(load_model(run, ranks.device), video, said, text=text, face=face)
     click.echo(timeline.to_text(result))
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)

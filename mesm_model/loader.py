@@ -21,7 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 from mesm_data import files
 from mesm_data.dataset import reader, schema
 from mesm_data.errors import DataError, ShardError
-from mesm_model.batch import FACE, MEL, Batch, Example, collate
+from mesm_model.batch import FACE, MEL, Batch, Example, collate, model_input
 from mesm_model.features import store
 from mesm_model.features.store import Ragged
 from mesm_model.models.common.text import tokenize
@@ -54,16 +54,8 @@ class Part(TorchDataset[Example]):
     def __getitem__(self, n: int) -> Example:
         if self.features is not None:
             return self._fixed(n, self.features)
-        faces = np.array(schema.faces_of(self._table, n).transpose(0, 3, 1, 2))
-        mels = np.array(schema.mels_of(self._table, n)[:, None])
-        return Example(
-            id=self.ids[n],
-            text=self.texts[n],
-            tokens=torch.tensor(self.tokens[n], dtype=torch.int64),
-            faces=torch.from_numpy(faces),
-            mels=torch.from_numpy(mels),
-            labels=torch.from_numpy(self.labels[n]),
-        )
+        faces, mels = schema.faces_of(self._table, n), schema.mels_of(self._table, n)
+        return model_input(self.ids[n], self.texts[n], self.tokens[n], faces, mels, self.labels[n])
 
     def _fixed(self, n: int, features: Mapping[str, Ragged]) -> Example:
         """An utterance of features only."""

@@ -24,7 +24,7 @@ from mesm_data.report.sheet import TICKS
 from mesm_data.utterance import Utterance, read_utterances
 from mesm_model.models.common.attention import TracedLevel
 from mesm_model.prediction.overlay import grey_mel, of_modality, saved_share, selected_share, tinted
-from mesm_model.prediction.predict import Model, ModelOutput, answer, check_attention
+from mesm_model.prediction.predict import Model, ModelOutput, check_attention, run_model
 from mesm_model.runs import checkpoint as checkpoints
 
 ROWS = 4  # moments at which a face and a chunk are shown, over all utterances; at least one of each
@@ -39,7 +39,7 @@ class Explained:
 
     utterance: Utterance
     clip: Clip
-    answer: ModelOutput
+    output: ModelOutput
 
 
 def explain(dataset: Dataset, model: Model, ids: Sequence[str]) -> list[Explained]:
@@ -52,7 +52,7 @@ def explain(dataset: Dataset, model: Model, ids: Sequence[str]) -> list[Explaine
             raise DataError(
                 f"{dataset.folder}: no utterance {name!r}{'; nearest are ' + ', '.join(near) if near else ''}"
             )
-    return [Explained(*found[name], answer(model, found[name][1], found[name][0].text)) for name in ids]
+    return [Explained(*found[name], run_model(model, found[name][1], found[name][0].text)) for name in ids]
 
 
 def explain_each_emotion(dataset: Dataset, model: Model, part: str) -> list[Explained]:
@@ -69,20 +69,20 @@ def explain_each_emotion(dataset: Dataset, model: Model, part: str) -> list[Expl
     chosen = []
     for e in range(len(dataset.emotions)):
         alone = [row["id"] for row in rows if sum(row["labels"]) == row["labels"][e] == 1][:CANDIDATES]
-        seen = [Explained(u, clip, answer(model, clip, u.text)) for u, clip in _read(dataset, alone)]
+        seen = [Explained(u, clip, run_model(model, clip, u.text)) for u, clip in _read(dataset, alone)]
         chosen += [max(seen, key=partial(_sureness, e))] if seen else []
     return chosen
 
 
 def _sureness(emotion: int, one: Explained) -> tuple[bool, float]:
     """Utterances with a face come before others."""
-    return bool(one.clip.face_found.any()), float(one.answer.probability[emotion])
+    return bool(one.clip.face_found.any()), float(one.output.probability[emotion])
 
 
 def draw(out: Path, looked: Sequence[Explained], model: Model) -> None:
     """Write a PNG: a row is a moment of an utterance, its face and its mel chunk, plain and with what a layer selected."""
     rows = [(one, moment) for one in looked for moment in _moments(one, model, max(1, ROWS // len(looked)))]
-    layers = max(len(of_modality(one.answer.levels, letter)) for one in looked for letter in "va")
+    layers = max(len(of_modality(one.output.levels, letter)) for one in looked for letter in "va")
     heading = _heading(looked, model)
     above, high, left, right = 0.35 + 0.19 * len(heading), 2.75 + 0.17 * (len(looked) > 1), 0.3, 0.2
     wide, tall = left + FACE_WIDE * (layers + 1) + GAP + MEL_WIDE * (layers + 1) + right, above + high * len(rows)
@@ -181,7 +181,7 @@ def _totals(one: Explained, model: Model) -> list[str]:
     """Kept and spared over all frames of the utterance."""
     told = []
     for letter, name in (("v", "all faces"), ("a", "all mel chunks")):
-        levels = [level for level in of_modality(one.answer.levels, letter) if len(level.selected)]
+        levels = [level for level in of_modality(one.output.levels, letter) if len(level.selected)]
         selected = ", ".join(f"{100 * selected_share(level).mean():.0f} %" for level in levels)
         saved = ", ".join(f"{100 * _saved(level, model).mean():.0f} %" for level in levels)
         told += [f"{name}: {selected} of the places selected, {saved} of the multiply-adds spared"] if levels else []
@@ -199,7 +199,7 @@ def _row_words(one: Explained, moment: Moment, model: Model, several: bool) -> s
 
 def _decided(one: Explained, model: Model) -> str:
     labels = [name for name, label in zip(model.emotions, one.utterance.labels, strict=True) if label]
-    found = ", ".join(f"{name} {p:.2f}" for name, p in zip(model.emotions, one.answer.probability, strict=True))
+    found = ", ".join(f"{name} {p:.2f}" for name, p in zip(model.emotions, one.output.probability, strict=True))
     return f"label: {', '.join(labels) or 'none'}; model: {found}"
 
 
@@ -210,7 +210,7 @@ def _axes(figure: Figure, inches: tuple[float, float, float, float]) -> Axes:
 
 
 def _draw_face(axes: Axes, one: Explained, face: int, layer: int, model: Model) -> None:
-    levels = of_modality(one.answer.levels, "v")
+    levels = of_modality(one.output.levels, "v")
     picture = one.clip.faces[face].repeat(ENLARGED, 0).repeat(ENLARGED, 1)
     if 0 < layer <= len(levels):
         picture = tinted(picture, levels[layer - 1].selected[face].numpy())
@@ -221,7 +221,7 @@ def _draw_face(axes: Axes, one: Explained, face: int, layer: int, model: Model) 
 
 
 def _draw_chunk(axes: Axes, one: Explained, chunk: int, layer: int, model: Model) -> None:
-    levels = of_modality(one.answer.levels, "a")
+    levels = of_modality(one.output.levels, "a")
     picture = grey_mel(one.clip.mels)[:, chunk * 32 : (chunk + 1) * 32]
     if 0 < layer <= len(levels):
         picture = tinted(picture, levels[layer - 1].selected[chunk].numpy()[::-1])

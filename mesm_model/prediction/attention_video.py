@@ -92,8 +92,8 @@ def _write(figure: Figure, x: int, y: int, words: str, size: int, colour: str = 
 
 def _draw_bars(axes: Axes, one: Explained, model: Model) -> None:
     names, rows = model.emotions, np.arange(len(model.emotions))
-    colours = [BRIGHT if p > t else FAINT for p, t in zip(one.answer.probability, model.thresholds, strict=True)]
-    axes.barh(rows, one.answer.probability, 0.62, color=colours)
+    colours = [BRIGHT if p > t else FAINT for p, t in zip(one.output.probability, model.thresholds, strict=True)]
+    axes.barh(rows, one.output.probability, 0.62, color=colours)
     for row, threshold in zip(rows, model.thresholds, strict=True):
         axes.plot([threshold, threshold], [row - 0.4, row + 0.4], color=LIGHT, linewidth=1.5)
     axes.set_yticks(rows, names, fontsize=13, color=LIGHT)
@@ -104,7 +104,7 @@ def _draw_bars(axes: Axes, one: Explained, model: Model) -> None:
 
 def _draw_mel(axes: Axes, one: Explained, model: Model) -> None:
     seconds = one.utterance.end - one.utterance.start
-    levels = of_modality(one.answer.levels, "a")
+    levels = of_modality(one.output.levels, "a")
     if len(one.clip.mels):
         picture = grey_mel(one.clip.mels)
         if levels:
@@ -130,7 +130,7 @@ def _axes(figure: Figure, box: tuple[int, int, int, int]) -> Axes:
 
 def _face_clips(one: Explained, seconds: float) -> list[Any]:
     """Each face with its red, from its time to the next one's."""
-    levels = of_modality(one.answer.levels, "v")
+    levels = of_modality(one.output.levels, "v")
     share = depth(levels) / len(levels) if levels else None
     times = [max(0.0, float(time) - one.utterance.start) for time in one.clip.face_times]
     if not times:

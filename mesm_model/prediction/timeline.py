@@ -18,7 +18,7 @@ from mesm_data.report.sheet import SLOT, Example, face_slots, pieces
 from mesm_data.utterance import Source, Utterance
 from mesm_model.models import MODALITIES
 from mesm_model.prediction.overlay import RED, depth, grey_mel, of_modality, saved_share, selected_share, side_by_side
-from mesm_model.prediction.predict import Model, Prediction, Result
+from mesm_model.prediction.predict import Model, Prediction, Result, top_emotion, top_modality
 
 SECONDS = 12.0  # of an utterance whose faces and sound are shown
 PICTURED = 150  # utterances with pictures; more make the page slow
@@ -41,6 +41,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "people": result.people,
         "face": result.face if result.people else None,
         "missing": list(result.missing),
+        "assumed": list(result.assumed),
         "utterances": [_utterance_to_json(model, prediction) for prediction in result.predictions],
     }
 
@@ -50,7 +51,7 @@ def to_text(result: Result) -> str:
     model = result.model
     lines = [f"{'seconds':<15}" + "".join(f"{emotion[:11]:>12}" for emotion in model.emotions)]
     for one in result.predictions:
-        u, probability = one.utterance, one.answer.probability
+        u, probability = one.utterance, one.output.probability
         marked = [f"{p:.2f}{'*' if p > t else ' '}" for p, t in zip(probability, model.thresholds, strict=True)]
         moved = MODALITIES[top_modality(model, one)]
         words = f"  {u.text}" if u.text else ""
@@ -83,29 +84,17 @@ def notes(result: Result) -> list[str]:
         for kind, words in doubts.items()
         if (count := sum(kind in one.clip.quality for one in result.predictions)) and (found or kind != "no-face")
     ]
-    return [*faces, *result.missing, *told]
-
-
-def _likeliest(model: Model, prediction: Prediction) -> int:
-    """The emotion that lies highest above its threshold, or least below it."""
-    return int((prediction.answer.probability - model.thresholds).argmax())
+    return [*faces, *result.missing, *result.assumed, *told]
 
 
 def _moved_words(model: Model, one: Prediction) -> str:
     """Which emotion top_modality is about, and what it is."""
-    emotion, letter = _likeliest(model, one), top_modality(model, one)
-    change = float(one.answer.probability[emotion] - one.without[letter][emotion])
+    emotion, letter = top_emotion(model, one), top_modality(model, one)
+    change = float(one.output.probability[emotion] - one.without[letter][emotion])
     name = model.emotions[emotion]
     if abs(change) < 0.005:
         return f"{name}: no modality alone moved it"
     return f"{name} moved most by {MODALITIES[letter]}"
-
-
-def top_modality(model: Model, prediction: Prediction) -> str:
-    """The modality without which the likeliest emotion (measured by its threshold) would change most."""
-    answer = prediction.answer
-    emotion = _likeliest(model, prediction)
-    return max(model.modalities, key=lambda m: abs(float(answer.probability[emotion] - prediction.without[m][emotion])))
 
 
 def write_page(out: Path, result: Result) -> None:
@@ -137,18 +126,19 @@ def write_page(out: Path, result: Result) -> None:
 
 
 def _utterance_to_json(model: Model, one: Prediction) -> dict[str, Any]:
-    u, answer = one.utterance, one.answer
-    decided = answer.probability > model.thresholds
+    u, output = one.utterance, one.output
+    decided = output.probability > model.thresholds
     return {
         "start": round(u.start, 3),
         "end": round(u.end, 3),
         "text": u.text,
-        "probabilities": _by_emotion(model, answer.probability),
+        "probabilities": _by_emotion(model, output.probability),
         "decisions": [emotion for emotion, yes in zip(model.emotions, decided, strict=True) if yes],
         "leave_one_out": {
-            MODALITIES[letter]: _by_emotion(model, answer.probability - without)
+            MODALITIES[letter]: _by_emotion(model, output.probability - without)
             for letter, without in one.without.items()
         },
+        "top_emotion": model.emotions[top_emotion(model, one)],
         "top_modality": MODALITIES[top_modality(model, one)],
         "faces": {"taken": len(one.clip.face_found), "found": int(one.clip.face_found.sum())},
         "doubts": list(one.clip.quality),
@@ -191,7 +181,7 @@ class _Card:
 
 
 def _card(model: Model, one: Prediction, pictured: bool) -> _Card:
-    decided = one.answer.probability > model.thresholds
+    decided = one.output.probability > model.thresholds
     return _Card(
         one,
         _moved_words(model, one),
@@ -205,7 +195,7 @@ def _attention(model: Model, one: Prediction) -> list[str]:
     """What was selected and spared, by modality."""
     sentences = []
     for letter, name in (("v", "faces"), ("a", "sound")):
-        levels = of_modality(one.answer.levels, letter)
+        levels = of_modality(one.output.levels, letter)
         if levels and len(levels[0].selected):
             selected = ", ".join(f"{100 * selected_share(level).mean():.0f}" for level in levels)
             saved = np.mean([saved_share(level, model.width, model.query_size) for level in levels])
@@ -241,7 +231,7 @@ def _pieces(model: Model, one: Prediction) -> list[_Piece]:
 
 def _selected(one: Prediction, letter: str) -> np.ndarray | None:
     """The share of the layers that selected each place, float [F, H, W]; None where nothing was looked at."""
-    levels = of_modality(one.answer.levels, letter)
+    levels = of_modality(one.output.levels, letter)
     return depth(levels) / len(levels) if levels and len(levels[0].selected) else None
 
 

@@ -61,7 +61,7 @@ def test_utterances_are_looked_at_as_they_are_in_the_dataset(dataset: Dataset, m
     row = synthetic_rows()[2]
     np.testing.assert_array_equal(found[0].clip.faces, row.clip.faces)
     assert found[0].utterance.text == row.utterance.text
-    assert {(level.modality, level.level, len(level.selected)) for level in found[0].answer.levels} == {
+    assert {(level.modality, level.level, len(level.selected)) for level in found[0].output.levels} == {
         (letter, layer, frames) for letter, frames in (("v", 3), ("a", 4)) for layer in (1, 2, 3)
     }
 
@@ -70,7 +70,7 @@ def test_a_smaller_p_keeps_fewer_places(dataset: Dataset, run: Path) -> None:
     selected = {}
     for p in (0.2, None, 0.9):
         (one,) = explain(dataset, load_model(run, top_p=p), [ID])
-        selected[p] = np.mean([selected_share(level).mean() for level in one.answer.levels if level.level == 1])
+        selected[p] = np.mean([selected_share(level).mean() for level in one.output.levels if level.level == 1])
     assert selected[0.2] < 0.21 < selected[None] < 0.51 < 0.75 < selected[0.9]
 
 
@@ -78,7 +78,7 @@ def test_for_each_emotion_the_surest_of_those_with_it_alone_is_shown(dataset: Da
     found = explain_each_emotion(dataset, model, "train")
     assert [one.utterance.labels.index(1) for one in found] == list(range(len(EMOTIONS)))
     of_train = [row["id"] for row in dataset.rows(["id", "labels"], "train") if row["labels"][3]]
-    happy = {one.utterance.id: one.answer.probability[3] for one in explain(dataset, model, of_train)}
+    happy = {one.utterance.id: one.output.probability[3] for one in explain(dataset, model, of_train)}
     assert found[3].utterance.id == max(happy, key=lambda name: happy[name])
 
 
@@ -118,7 +118,7 @@ def test_the_picture_says_what_each_layer_kept_and_spared(
     told = "\n".join(said)
     assert f"{model.run}, p = 0.5." in told
     assert "label: frustrated; model: anger 0." in told
-    for level in one.answer.levels:
+    for level in one.output.levels:
         for frame in (0, 2):  # the faces that were found, at 0 and 1 s, and the chunks of these times
             assert f"selected {100 * selected_share(level)[frame]:.0f} %" in told
     assert told.count("spared") == 2 * (3 + 3) + 2, "two moments, three layers of faces and of sound, and in all"
@@ -141,18 +141,18 @@ def test_red_is_drawn_over_the_kept_places_of_a_face(dataset: Dataset, model: Mo
     faces = shown[:, : round(120 * (0.3 + 4 * attention_maps.FACE_WIDE))]
     red = int(((faces[..., 0] > 150) & (faces[..., 1] < 100)).sum())
     of_a_picture = (120 * (attention_maps.FACE_WIDE - 0.12)) ** 2
-    levels = [level for level in one.answer.levels if level.modality == "v"]
+    levels = [level for level in one.output.levels if level.modality == "v"]
     expected = sum(selected_share(level)[face] for level in levels for face in (0, 2)) * of_a_picture
     assert red == pytest.approx(expected, rel=0.05), "of the two faces that were found"
 
 
 def test_an_utterance_without_faces_or_without_sound_is_drawn(dataset: Dataset, model: Model, tmp_path: Path) -> None:
     (one,) = explain(dataset, model, [ID])
-    levels = {letter: tuple(x for x in one.answer.levels if x.modality == letter) for letter in "va"}
+    levels = {letter: tuple(x for x in one.output.levels if x.modality == letter) for letter in "va"}
     blind = replace(one, clip=replace(one.clip, faces=one.clip.faces[:0], face_found=one.clip.face_found[:0]))
     deaf = replace(one, clip=replace(one.clip, mels=one.clip.mels[:0]))
     for looked, letter in ((blind, "a"), (deaf, "v")):
-        draw(tmp_path / "overlay.png", [replace(looked, answer=replace(one.answer, levels=levels[letter]))], model)
+        draw(tmp_path / "overlay.png", [replace(looked, output=replace(one.output, levels=levels[letter]))], model)
         assert (tmp_path / "overlay.png").stat().st_size > 10_000
 
 

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -16,14 +19,14 @@ from mesm_data.build import Settings, build
 from mesm_data.clip import Recipe
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError, MediaError
-from mesm_data.faces.detector import Detection
 from mesm_data.synth.film import cut, write_wav
 from mesm_data.utterance import read_utterances
 from mesm_model.batch import collate
 from mesm_model.cli import main
 from mesm_model.loader import open_part
+from mesm_model.models.common.text import tokenize
 from mesm_model.prediction import timeline
-from mesm_model.prediction.predict import Model, _people, answer, load_model, predict
+from mesm_model.prediction.predict import Model, load_model, predict, run_model
 from mesm_model.prediction.transcripts import Segment
 from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 from tests.data.test_encode import write_recording
@@ -84,19 +87,19 @@ def test_a_built_utterance_is_predicted_as_the_dataset_has_it(
             with torch.no_grad():
                 expected[name_of_member] = model.network(collate([members[n]])).sigmoid()[0].numpy()
     video = raw / utterances[0].source.video
-    result = predict(video, model, [Segment(u.start, u.end, u.text) for u in utterances])
+    result = predict(model, video, [Segment(u.start, u.end, u.text) for u in utterances])
     assert len(result.predictions) == len(utterances) >= 2
     spread = np.ptp(list(expected.values()), axis=0).max()
     assert spread > 1e-3, "the model tells utterances apart"
     for u, one in zip(utterances, result.predictions, strict=True):
-        np.testing.assert_allclose(one.answer.probability, expected[u.id], atol=1e-5)
+        np.testing.assert_allclose(one.output.probability, expected[u.id], atol=1e-5)
 
 
 # ---- words
 
 
 def test_one_text_is_for_the_whole_video(model: Model, dialogue: Path) -> None:
-    result = predict(dialogue, model, "We meet at last.")
+    result = predict(model, dialogue, text="We meet at last.")
     (one,) = result.predictions
     assert (one.utterance.start, one.utterance.end) == (0.0, pytest.approx(8.0, abs=0.1))
     assert one.utterance.text == "We meet at last."
@@ -104,22 +107,22 @@ def test_one_text_is_for_the_whole_video(model: Model, dialogue: Path) -> None:
 
 @pytest.mark.parametrize("words", [None, "", " \n"])
 def test_without_words_a_model_that_reads_them_asks_for_them(model: Model, dialogue: Path, words: str | None) -> None:
-    with pytest.raises(DataError, match=r"this mesm reads words, and there are none; give --transcript FILE, --text"):
-        predict(dialogue, model, words)
+    with pytest.raises(DataError, match=r"this mesm reads text, and there is none; give --transcript FILE, --text"):
+        predict(model, dialogue, text=words)
 
 
 def test_a_model_without_text_needs_no_words_and_is_asked_stretch_by_stretch(
     dataset: Dataset, dialogue: Path, tmp_path: Path
 ) -> None:
     model = load_model(write_run(tmp_path / "run", dataset, modalities="av"))
-    result = predict(dialogue, model, None)
+    result = predict(model, dialogue, None)
     (one,) = result.predictions
     assert set(one.without) == {"a", "v"}
     assert (one.utterance.start, one.utterance.end) == (0.0, pytest.approx(8.0, abs=0.1))
 
 
 def test_text_matters_to_a_model_that_reads_it(model: Model, dialogue: Path) -> None:
-    one, other = (predict(dialogue, model, words).predictions[0].answer for words in ("so happy", "a sad day"))
+    one, other = (predict(model, dialogue, text=words).predictions[0].output for words in ("so happy", "a sad day"))
     assert np.abs(one.probability - other.probability).max() > 1e-6
 
 
@@ -127,17 +130,17 @@ def test_text_matters_to_a_model_that_reads_it(model: Model, dialogue: Path) -> 
 
 
 def test_without_a_modality_means_that_the_model_gets_nothing_of_it(model: Model, dialogue: Path) -> None:
-    whole = predict(dialogue, model, "so happy").predictions[0]
-    np.testing.assert_allclose(whole.without["t"], answer(model, whole.clip, "").probability, atol=1e-4)
+    whole = predict(model, dialogue, text="so happy").predictions[0]
+    np.testing.assert_allclose(whole.without["t"], run_model(model, whole.clip, "").probability, atol=1e-4)
     assert set(whole.without) == set("tav")
     for letter in "av":
-        assert np.abs(whole.without[letter] - whole.answer.probability).max() > 1e-6
+        assert np.abs(whole.without[letter] - whole.output.probability).max() > 1e-6
 
 
 def test_the_trace_is_that_of_the_whole_utterance_alone(model: Model, dialogue: Path) -> None:
-    one = predict(dialogue, model, lines(1.0)).predictions[0]
-    assert [(level.modality, level.level) for level in one.answer.levels] == [(m, n) for m in "av" for n in (1, 2, 3)]
-    for level in one.answer.levels:
+    one = predict(model, dialogue, lines(1.0)).predictions[0]
+    assert [(level.modality, level.level) for level in one.output.levels] == [(m, n) for m in "av" for n in (1, 2, 3)]
+    for level in one.output.levels:
         assert len(level.selected) == {"a": len(one.clip.mels), "v": len(one.clip.faces)}[level.modality]
 
 
@@ -145,7 +148,7 @@ def test_the_trace_is_that_of_the_whole_utterance_alone(model: Model, dialogue: 
 
 
 def test_the_largest_face_is_followed_and_another_can_be_chosen(model: Model, dialogue: Path) -> None:
-    first, second = (predict(dialogue, model, lines(1.0, 3.0), face) for face in (1, 2))
+    first, second = (predict(model, dialogue, lines(1.0, 3.0), face=face) for face in (1, 2))
     assert (first.people, second.people) == (2, 2)
     boxes = [np.concatenate([one.clip.face_boxes for one in result.predictions]) for result in (first, second)]
     middles = [(box[:, 0] + box[:, 2]) / 2 for box in boxes]
@@ -155,30 +158,54 @@ def test_the_largest_face_is_followed_and_another_can_be_chosen(model: Model, di
 
 
 def test_a_face_that_is_not_there_is_told_with_how_many_are(model: Model, dialogue: Path) -> None:
-    with pytest.raises(DataError, match=r"saw 2 people, there is no face 3"):
-        predict(dialogue, model, "So.", face=3)
+    with pytest.raises(DataError, match=r"found 2 people in view, there is no face 3"):
+        predict(model, dialogue, text="So.", face=3)
 
 
 def test_a_film_without_a_face_is_predicted_and_says_so(model: Model, tmp_path: Path) -> None:
-    result = predict(tmp_path / write_recording(tmp_path), model, "So.")
+    result = predict(model, tmp_path / write_recording(tmp_path), text="So.")
     assert result.people == 0
     assert not result.predictions[0].clip.face_found.any()
     assert "No face found in any of 13 pictures; the model saw the middle of each." in timeline.notes(result)
-    with pytest.raises(DataError, match=r"saw 0 people, there is no face 1"):
-        predict(tmp_path / "film.avi", model, "So.", face=1)
+    with pytest.raises(DataError, match=r"found 0 people in view, there is no face 1"):
+        predict(model, tmp_path / "film.avi", text="So.", face=1)
 
 
-def detection(x: float, side: float = 50.0) -> Detection:
-    return Detection(np.array([x, 0, x + side, side], np.float32), 0.99, np.zeros((5, 2), np.float32))
+# ---- one pass through the video
 
 
-def test_a_face_seen_once_among_many_is_nobody() -> None:
-    seen = [[detection(100.0, 60), detection(300.0)] for _ in range(20)]
-    seen[7].append(detection(500.0, 20))
-    people = _people(seen)
-    assert [[face.box[0] for face in person if face] for person in people] == [[100.0] * 20, [300.0] * 20]
-    assert _people([[], []]) == []
-    assert len(_people([[detection(1.0)]])) == 1
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of every media file that is opened, each time it is."""
+    names: list[str] = []
+    really_open = av.open
+
+    def counting(file: str, *arguments: Any, **options: Any) -> Any:
+        names.append(Path(file).name)
+        return really_open(file, *arguments, **options)
+
+    monkeypatch.setattr(av, "open", counting)
+    return names
+
+
+@pytest.mark.parametrize(("face", "starts"), [(1, [1.0, 3.0]), (2, [1.0, 3.0]), (1, [1.0, 60.0])])
+def test_a_video_is_decoded_once(
+    model: Model, dialogue: Path, opened: list[str], face: int, starts: list[float]
+) -> None:
+    predict(model, dialogue, lines(*starts), face=face)
+    assert opened == 5 * [dialogue.name], "headers; times, then frames; in an AVI, times, then samples"
+
+
+def test_the_tokenizer_is_loaded_once(model: Model, dialogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+
+    def counting(encoder: Path, texts: Sequence[str]) -> list[list[int]]:
+        asked.append(texts)
+        return tokenize(encoder, texts)
+
+    monkeypatch.setattr("mesm_model.prediction.predict.tokenize", counting)
+    predict(model, dialogue, lines(1.0, 3.0))
+    assert asked == [["Segment 0 is it.", "Segment 1 is it.", ""]]
 
 
 # ---- files that cannot be used, and those that can in part
@@ -186,38 +213,84 @@ def test_a_face_seen_once_among_many_is_nobody() -> None:
 
 def test_of_a_film_cut_short_the_readable_part_is_predicted_and_the_rest_is_told(model: Model, tmp_path: Path) -> None:
     video = tmp_path / write_recording(tmp_path, seconds=6.0)
-    whole = predict(video, model, lines(0.5, 4.8))
+    whole = predict(model, video, lines(0.5, 4.8))
     cut(video, 0.6)
-    result = predict(video, model, lines(0.5, 3.0, 4.8))
+    result = predict(model, video, lines(0.5, 3.0, 4.8))
     assert 3.1 < result.seconds < 3.9
     assert [one.utterance.start for one in result.predictions] == [0.5, 3.0]
     assert result.predictions[1].utterance.end == pytest.approx(result.seconds)
     assert result.missing == (
-        f"Picture and sound can be read up to {result.seconds:.2f} s.",
-        "1 utterance is behind that and left out.",
+        f"Video and audio can be read up to {result.seconds:.2f} s.",
+        "1 utterance is after that and left out.",
         "1 utterance is cut there.",
     )
     np.testing.assert_allclose(
-        result.predictions[0].answer.probability, whole.predictions[0].answer.probability, atol=1e-5
+        result.predictions[0].output.probability, whole.predictions[0].output.probability, atol=1e-5
     )
 
 
 def test_of_a_film_cut_short_one_text_for_all_of_it_tells_what_is_missing(model: Model, tmp_path: Path) -> None:
     video = tmp_path / write_recording(tmp_path, seconds=6.0)
-    assert predict(video, model, "Seven.").missing == ()
+    assert predict(model, video, text="Seven.").missing == ()
     cut(video, 0.6)
-    result = predict(video, model, "Seven.")
+    result = predict(model, video, text="Seven.")
     (told,) = result.missing
-    assert told == f"Picture and sound can be read up to {result.seconds:.2f} s, of 6.01 s that the file counts."
+    assert told == f"Video and audio can be read up to {result.seconds:.2f} s, of 6.01 s by the number of frames."
     assert 3.1 < result.seconds < 3.9
 
 
 def test_words_behind_the_end_of_a_whole_film_are_told(model: Model, dialogue: Path) -> None:
-    result = predict(dialogue, model, lines(1.0, 60.0))
+    result = predict(model, dialogue, lines(1.0, 60.0))
     assert len(result.predictions) == 1
-    assert result.missing[1] == "1 utterance is behind that and left out."
-    with pytest.raises(MediaError, match=r"nothing in it can be used; Picture and sound can be read up to 8\.\d\d s\."):
-        predict(dialogue, model, lines(60.0))
+    assert result.missing[1] == "1 utterance is after that and left out."
+    with pytest.raises(MediaError, match=r"nothing in it can be used; Video and audio can be read up to 8\.\d\d s\."):
+        predict(model, dialogue, lines(60.0))
+
+
+def test_words_before_the_beginning_and_beyond_all_measure_are_cut_and_reported(model: Model, dialogue: Path) -> None:
+    said = [
+        Segment(-2.0, -1.0, "Gone."),
+        Segment(-1.0, 1.0, "Early."),
+        Segment(7.0, 4e8, "Late."),
+        Segment(4e8, 5e8, ""),
+    ]
+    result = predict(model, dialogue, said)
+    assert [(one.utterance.start, one.utterance.end) for one in result.predictions] == [
+        (0.0, 1.0), (7.0, pytest.approx(result.seconds)),
+    ]  # fmt: skip
+    assert result.missing == (
+        "1 utterance is before the video begins and left out.",
+        "1 utterance is cut at 0 s, where the video begins.",
+        f"Video and audio can be read up to {result.seconds:.2f} s.",
+        "1 utterance is after that and left out.",
+        "1 utterance is cut there.",
+    )
+
+
+# ---- from Python
+
+
+def test_a_run_and_a_transcript_may_be_names_and_the_result_is_a_table(
+    run: Path, dialogue: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "words.srt").write_bytes("1\n00:00:01 --> 00:00:02\nSchöne Grüße.\n".encode("cp1252"))
+    result = predict(str(run), str(dialogue), str(tmp_path / "words.srt"))
+    assert result.assumed == ("words.srt: not UTF-8; read as windows-1252, the likeliest encoding.",)
+    assert result.assumed[0] in timeline.notes(result)
+    table = result.to_pandas()
+    emotions = list(result.model.emotions)
+    assert list(table.columns) == [
+        "start", "end", "text", *emotions, "decided", "top_emotion", "top_modality", "faces", "faces_found", "quality",
+    ]  # fmt: skip
+    (row,) = table.to_dict("records")
+    assert (row["start"], row["end"], row["text"], row["faces"]) == (1.0, 2.0, "Schöne Grüße.", 2)
+    told = timeline.to_json(result)["utterances"][0]
+    assert [row[name] for name in emotions] == pytest.approx(list(told["probabilities"].values()), abs=1e-6)
+    assert (row["top_emotion"], row["top_modality"]) == (told["top_emotion"], told["top_modality"])
+    assert all(len(repr(one)) < 300 for one in (result, result.model, result.predictions[0]))
+
+
+# ---- what is refused
 
 
 def mesm(*words: str | Path) -> Done:
@@ -247,15 +320,17 @@ def test_sound_without_picture_and_picture_without_sound_are_told_in_one_line(ru
     from tests.data.test_media import write_film
 
     write_wav(tmp_path / "voice.wav", np.zeros((16_000, 1), np.int16), 16_000)
-    for video, what in ((tmp_path / "voice.wav", "picture"), (write_film(tmp_path / "mute.mp4"), "sound")):
+    for video, what in ((tmp_path / "voice.wav", "video"), (write_film(tmp_path / "mute.mp4"), "audio")):
         done = mesm("predict", video, "--text", "So.", "--checkpoint", run)
         assert done.exit_code == 1
-        assert done.stderr == f"mesm: {video}: has no {what}, expected a video with picture and sound\n"
+        assert done.stderr == f"mesm: {video}: found no {what} stream, expected a file with video and audio\n"
 
 
 def test_a_model_that_takes_features_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     write_run(tmp_path / "run", dataset, "lf-lstm")
-    with pytest.raises(DataError, match=r"a lf-lstm takes fixed features, not faces and sound; expected a run of fe2e"):
+    with pytest.raises(
+        DataError, match=r"lf-lstm takes precomputed features, not faces and audio; expected a run of fe2e"
+    ):
         load_model(tmp_path / "run")
 
 
@@ -313,24 +388,24 @@ def test_speech_recognition_gives_the_words(run: Path, dialogue: Path, tmp_path:
 
 @pytest.mark.parametrize("kind", ["avi", "mp4", "mpeg", "ogg"])
 def test_a_real_scene_is_predicted_from_every_container(shared: Path, model: Model, kind: str) -> None:
-    result = predict(shared / "media" / "hello" / f"movie-hello.{kind}", model, lines(1.0, 3.0))
+    result = predict(model, shared / "media" / "hello" / f"movie-hello.{kind}", lines(1.0, 3.0))
     assert result.people == 1
     assert all(one.clip.face_found.all() for one in result.predictions)
     assert result.missing == ()
 
 
 def test_a_real_phone_clip_without_a_face_is_predicted(shared: Path, model: Model) -> None:
-    result = predict(shared / "media" / "hello" / "VID_20191220_170832.mp4", model, "What is this?")
+    result = predict(model, shared / "media" / "hello" / "VID_20191220_170832.mp4", text="What is this?")
     assert result.people == 0
     assert len(result.predictions) == 1
 
 
 def test_real_talking_heads_are_found_in_every_picture(shared: Path, model: Model) -> None:
-    result = predict(shared / "media" / "grid" / "bbaf2n.mpg", model, "Bin blue at F two now.")
+    result = predict(model, shared / "media" / "grid" / "bbaf2n.mpg", text="Bin blue at F two now.")
     assert (result.people, result.predictions[0].clip.face_found.all()) == (1, True)
 
 
 def test_seconds_of_a_prediction_are_those_of_the_video(model: Model, dialogue: Path) -> None:
-    one = predict(dialogue, model, lines(2.0)).predictions[0]
+    one = predict(model, dialogue, lines(2.0)).predictions[0]
     np.testing.assert_allclose(one.clip.face_times, [2.0, 2.5], atol=0.02)
     assert replace(one.utterance, text="").start == 2.0

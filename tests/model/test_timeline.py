@@ -19,8 +19,8 @@ from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
 from mesm_data.synth.stamp import read_frame_number
 from mesm_model.prediction import timeline
-from mesm_model.prediction.predict import Result, load_model, predict
-from mesm_model.prediction.timeline import _moved_words, notes, to_json, to_text, top_modality, write_page
+from mesm_model.prediction.predict import Result, predict, top_modality
+from mesm_model.prediction.timeline import _moved_words, notes, to_json, to_text, write_page
 from mesm_model.prediction.transcripts import Segment
 from tests.browser import Page, needs_chromium, open_browser
 from tests.data.synthetic_rows import synthetic_rows, write_synthetic
@@ -35,7 +35,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     dataset = open_dataset(write_synthetic(folder / "set", synthetic_rows(5)))
     synth.write_iemocap(folder / "raw", 1, seconds=8, awkward=False, size=(480, 240))
     video = next(path for path in (folder / "raw").rglob("*.avi") if not path.name.startswith("."))
-    return predict(video, load_model(write_run(folder / "run", dataset)), LINES)
+    return predict(write_run(folder / "run", dataset), video, LINES)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def browser() -> Iterator[Page]:
 def decided(result: Result, values: list[float], **changes: object) -> Result:
     """The same result with these probabilities for the first utterance."""
     one = result.predictions[0]
-    answer = replace(one.answer, probability=np.array(values, np.float32))
-    changed = replace(one, answer=answer, **changes)  # type: ignore[arg-type]
+    output = replace(one.output, probability=np.array(values, np.float32))
+    changed = replace(one, output=output, **changes)  # type: ignore[arg-type]
     return replace(result, predictions=(changed, *result.predictions[1:]))
 
 
@@ -88,7 +88,7 @@ def test_what_moved_a_decision_is_what_changes_the_likeliest_emotion_most(result
 def test_the_page_names_the_emotion_that_was_moved_and_says_where_nothing_was(result: Result) -> None:
     one = decided(result, [0.9, 0.1, 0.1, 0.1, 0.1, 0.1]).predictions[0]
     moved = np.array([0.8, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
-    likeliest, same = result.model.emotions[0], one.answer.probability
+    likeliest, same = result.model.emotions[0], one.output.probability
     found = [replace(one, without={"t": same, "a": other, "v": same}) for other in (moved, same)]
     assert [_moved_words(result.model, one) for one in found] == [
         f"{likeliest} moved most by audio",
@@ -126,7 +126,7 @@ def test_the_page_needs_nothing_else_and_holds_every_utterance(page: Path, resul
     assert html.count('class="utterance"') == html.count('class="card"') == 3
     assert "We &lt;b&gt;meet&lt;/b&gt; &amp; greet." in html
     for one in result.predictions:
-        for value in one.answer.probability:
+        for value in one.output.probability:
             assert f"{value:.2f}</td>" in html
     assert "not the paper&#39;s albert-base-v2" in html
 
@@ -147,13 +147,13 @@ def test_red_lies_where_the_attention_kept_something(page: Path, result: Result)
     html = page.read_text(encoding="utf-8")
     images = re.findall(r'class="selected" src="data:image/png;base64,([^"]*)"', html)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[0]))))
-    levels = [level for level in result.predictions[0].answer.levels if level.modality == "v"]
+    levels = [level for level in result.predictions[0].output.levels if level.modality == "v"]
     selected = levels[0].selected[0].numpy() | levels[1].selected[0].numpy().repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(
         shown[:, :24, 3] > 0, selected | levels[2].selected[0].numpy().repeat(4, 0).repeat(4, 1)
     )
     sound = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[1]))))
-    chunks = [level for level in result.predictions[0].answer.levels if level.modality == "a"]
+    chunks = [level for level in result.predictions[0].output.levels if level.modality == "a"]
     assert (sound[::-1][:, :16, 3][chunks[0].selected[0].numpy()] > 0).all(), "low tones are below"
 
 
@@ -174,7 +174,7 @@ def test_what_is_missing_stands_at_the_top(result: Result, tmp_path: Path) -> No
 
 
 def test_a_model_without_attention_shows_none(result: Result, tmp_path: Path) -> None:
-    plain = [replace(one, answer=replace(one.answer, levels=())) for one in result.predictions]
+    plain = [replace(one, output=replace(one.output, levels=())) for one in result.predictions]
     write_page(tmp_path / "page.html", replace(result, predictions=tuple(plain)))
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'class="selected"' not in html
