@@ -101,7 +101,7 @@ def reading(folder: Path, seconds: float, rounds: int) -> None:
     """Utterances a second for training: shards, against JPEG folders with mel and face detection for each item."""
     job = dialogue(folder, 0.2 * seconds)
     out = folder / "read"
-    build("iemocap", job.raw, out, Settings(split="random", workers=1))
+    build("iemocap", job.raw, out, Settings(scheme="random", workers=1))
     cut_dialogue(job)
     items = [job.out / "jpeg" / u.id for u in job.utterances]
     detector = PublishedMTCNN(image_size=48, margin=2, post_process=False)
@@ -138,13 +138,13 @@ def plan(raw: Path, corpus: str, write: Callable[[Path], None]) -> list[Job]:
     (out / PARTS).mkdir(parents=True, exist_ok=True)
     recipe = Recipe(sample_rate=corpora.load(corpus).SAMPLE_RATE)
     split = "random"
-    return list(make_plan(corpus, raw, out, Settings(split=split, recipe=recipe)).jobs)
+    return list(make_plan(corpus, raw, out, Settings(scheme=split, recipe=recipe)).jobs)
 
 
 def brief(jobs: list[Job]) -> list[Job]:
     """The same recordings, one utterance each: what it takes to start a process and its libraries."""
     return [
-        replace(job, utterances=job.utterances[:1], parts=job.parts[:1], name=f"brief{n}") for n, job in enumerate(jobs)
+        replace(job, utterances=job.utterances[:1], splits=job.splits[:1], name=f"brief{n}") for n, job in enumerate(jobs)
     ]
 
 

@@ -1,13 +1,15 @@
-"""Raw tree to finished dataset: plan the jobs, run them, resume, finish.
+"""Raw corpus to finished dataset: plan the jobs, run them, resume, finish.
 
 out/iemocap/
     build.json          the plan, written first; another plan into the same folder is refused
-    parts/00007-train.parquet, 00007.json    what job 7 (one recording) gave; the .json is written last and means done
-    shards/, issues.jsonl, utterances.jsonl, index.json    see shards.py; parts/ goes once the index is written
+    parts/00007-train.parquet, 00007.json    the results of job 7 (one recording); the .json is written last: done
+    shards/, issues.jsonl, utterances.jsonl, index.json    see dataset/; parts/ is removed once the index is written
 """
 
 import hashlib
 import json
+import math
+import os
 import shutil
 import time
 from collections import Counter
@@ -26,34 +28,36 @@ from mesm_data import corpora, files
 from mesm_data.clip import Recipe
 from mesm_data.dataset import reader as reader_module
 from mesm_data.dataset import schema, writer
-from mesm_data.errors import PAPER_DROPS, DataError, Issue
+from mesm_data.errors import NOTED, PAPER_DROPS, CorpusError, DataError, Issue, not_a_file
+from mesm_data.faces.detector import Detection, FaceDetector
 from mesm_data.files import exclusive, has_other_files
-from mesm_data.pool import WorkerFailed, run_jobs
-from mesm_data.splits.split import Split, make_split
-from mesm_data.utterance import Utterance, write_utterances
+from mesm_data.pool import WorkerFailed, advance, run_jobs
+from mesm_data.splits.split import Splits, make_splits
+from mesm_data.utterance import Utterance, to_json, write_utterances
 
 PARTS = "parts"
+LATEST = 360_000.0  # seconds, 100 hours: no recording is that long, a time beyond it is a mistake
 TOOLS = ("mesm", "av", "facenet-pytorch", "librosa", "numpy", "pyarrow", "torch")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose; `recipe`, `split`, `seed`, `lists`, `reader` and `shard_mb` decide bytes."""
+    """What a user may choose; `scheme`, `seed`, `lists`, `recipe`, `reader` and `shard_mb` decide the bytes."""
 
-    split: str = "paper"
+    scheme: str = "paper"  # how to split
     seed: int = 0
     lists: Path | None = None
     recipe: Recipe = field(default_factory=Recipe)
     reader: Mapping[str, str] = field(default_factory=dict)  # keyword arguments of the corpus's `read`
     shard_mb: float = 256
     workers: int = 1
-    timeout: float = 1800.0  # seconds a recording may take
+    timeout: float = 1800.0  # seconds per recording
     max_issues: float = 0.05  # share of the utterances below 1, a number of utterances from 1 on
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording: everything a worker needs, and nothing else."""
+    """One recording: everything that a worker needs, and nothing else."""
 
     name: str
     raw: Path
@@ -61,19 +65,20 @@ class Job:
     corpus: str
     recipe: Recipe
     utterances: tuple[Utterance, ...]
-    parts: tuple[str, ...]  # the part of the split of each utterance
+    splits: tuple[str, ...]  # of each utterance
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be built, decided from text files and directory listings alone."""
+    """What will be built, decided from text files and folder listings alone."""
 
     corpus: str
     emotions: tuple[str, ...]
-    split: Split
+    splits: Splits
     jobs: tuple[Job, ...]
-    issues: tuple[Issue, ...]  # what is left out already
-    exempt: frozenset[str]  # kinds of Issue that are the paper's own drops
+    issues: tuple[Issue, ...]  # those that are known already
+    exempt: frozenset[str]  # kinds of Issue that are the paper's own drops, or cost nothing
+    gaps: tuple[str, ...]  # large pieces of the corpus that are not in this copy, in words
     record: dict[str, Any]  # build.json
 
     @property
@@ -83,23 +88,25 @@ class Plan:
 
 @dataclass
 class Summary:
-    """What a build did; printed at its end."""
+    """The result of a build; printed at its end."""
 
-    kept: int
+    scheme: str
+    utterances: int
     issues: Counter[str]
+    gaps: tuple[str, ...]  # large pieces of the corpus that are not in this copy, in words
     faces: int
     faces_found: int
-    speech: float  # seconds of speech kept
+    speech: float  # seconds of speech in the dataset
     seconds: float  # that the build ran
     resumed: int  # jobs that an earlier run had done
     absent: int  # ids of the split's lists that this copy of the corpus lacks
 
 
 def build(corpus: str, raw: Path, out: Path, settings: Settings) -> Summary:
-    """Build, or go on building, the dataset of `raw` in `out`.
+    """Build the dataset of `raw` in `out`, or resume an interrupted build.
 
-    Raises CorpusError for a tree that does not read, DataError for another plan in `out` or too many Issues; what was
-    built stays for the next run.
+    Raises CorpusError for a corpus that cannot be read, DataError for another plan in `out` or too many Issues; what
+    was built is there for the next run.
     """
     begun = time.monotonic()
     plan = make_plan(corpus, raw, out, settings)
@@ -111,24 +118,23 @@ def build(corpus: str, raw: Path, out: Path, settings: Settings) -> Summary:
         if not (out / "index.json").is_file():
             _run(plan, todo, settings)
             finish(out, plan, settings)
-        if (out / PARTS).exists():  # behind the index, since a build may be killed while they go
+        if (out / PARTS).exists():  # after the index, since a build may be killed while they are removed
             shutil.rmtree(out / PARTS)
-    return _summary(out, time.monotonic() - begun, len(plan.jobs) - len(todo), len(plan.split.absent))
+    return _summary(out, plan, time.monotonic() - begun, len(plan.jobs) - len(todo))
 
 
 def make_plan(corpus: str, raw: Path, out: Path, settings: Settings) -> Plan:
-    """Read the annotations, split, look which files there are, and cut the work into one job a recording."""
+    """Read the annotations, split, look for the media files, and cut the work into one job per recording."""
     module = corpora.load(corpus)
     utterances, issues = read_corpus(corpus, raw, settings.reader)
-    split, unsplit = make_split(settings.split, corpus, utterances, seed=settings.seed, lists=settings.lists)
-    part_of = {name: part for part, ids in split.parts.items() for name in ids}
-    wanted, missing = _find_media(raw, [u for u in utterances if u.id in part_of])
-    issues += unsplit + missing
+    splits, unsplit = make_splits(settings.scheme, corpus, utterances, seed=settings.seed, lists=settings.lists)
+    split_of = {name: split for split, ids in splits.ids.items() for name in ids}
+    wanted, missing = _find_media(raw, [u for u in utterances if u.id in split_of])
     recordings: dict[tuple[str, float], list[Utterance]] = {}
     for u in wanted:
         recordings.setdefault((u.source.video, u.source.offset), []).append(u)
     jobs = tuple(
-        Job(f"{n:05d}", raw, out, corpus, settings.recipe, tuple(group), tuple(part_of[u.id] for u in group))
+        Job(f"{n:05d}", raw, out, corpus, settings.recipe, tuple(group), tuple(split_of[u.id] for u in group))
         for n, (_, group) in enumerate(sorted(recordings.items()))
     )
     record = {
@@ -137,35 +143,53 @@ def make_plan(corpus: str, raw: Path, out: Path, settings: Settings) -> Plan:
         "reader": dict(settings.reader),
         "raw": _raw_digest(raw, utterances),
         "recipe": asdict(settings.recipe) | {"face_thresholds": list(settings.recipe.face_thresholds)},
-        "split": split.name,
-        "split_digest": split.digest,
+        "split": splits.scheme,
+        "split_digest": splits.digest,
         "shard_mb": settings.shard_mb,
     }
-    exempt = frozenset(PAPER_DROPS) if hasattr(module, "paper_drops") else frozenset({"no-part"})
-    return Plan(corpus, module.EMOTIONS, split, jobs, tuple(issues), exempt, record)
+    exempt = frozenset(NOTED) | (frozenset(PAPER_DROPS) if module.paper_drops else frozenset({"no-part"}))
+    gaps = tuple(module.gaps(utterances))
+    return Plan(corpus, module.EMOTIONS, splits, jobs, (*issues, *unsplit, *missing), exempt, gaps, record)
 
 
 def read_corpus(corpus: str, raw: Path, reader: Mapping[str, str]) -> tuple[list[Utterance], list[Issue]]:
-    """Everything a corpus's annotations tell: utterances sorted by id, and what cannot be used."""
-    found = list(corpora.load(corpus).read(raw, **reader))
+    """All annotations of a corpus: utterances sorted by id, and the Issues of those that cannot be used.
+
+    An utterance whose times are not plausible becomes an Issue, whatever the corpus. Raises CorpusError for a corpus
+    that cannot be read, and for a vote or a label that is no number.
+    """
+    module = corpora.load(corpus)
+    found = [_checked(item, module.EMOTIONS) for item in module.read(raw, **reader)]
     utterances = sorted((x for x in found if isinstance(x, Utterance)), key=lambda u: u.id)
     return utterances, [x for x in found if isinstance(x, Issue)]
 
 
+def _checked(item: Utterance | Issue, emotions: Sequence[str]) -> Utterance | Issue:
+    if isinstance(item, Issue):
+        return item
+    if len(item.labels) != len(emotions) or not all(label in (0, 1) for label in item.labels):
+        raise CorpusError(f"{item.id}: found labels {item.labels}, expected 0 or 1 for each of {', '.join(emotions)}")
+    if wrong := next((vote for vote in item.votes if not math.isfinite(vote.value)), None):
+        raise CorpusError(f"{item.id}: found {wrong.value} as {wrong.name} by {wrong.rater}, expected a finite number")
+    if -LATEST <= item.start < item.end <= LATEST:
+        return item
+    return Issue(item.id, "bad-times", f"starts at {item.start:.7g} s and ends at {item.end:.7g} s")
+
+
 def run_job(job: Job) -> dict[str, Any]:
-    """Decode one recording and write its parts; returns what the marker says. Runs in a worker."""
+    """Decode one recording and write its rows; returns the content of its marker. Runs in a worker."""
     outcomes = _decode(job)
     rows: dict[str, list[schema.Row]] = {}
-    for part, outcome in zip(job.parts, outcomes, strict=True):
+    for split, outcome in zip(job.splits, outcomes, strict=True):
         if outcome.clip:
-            rows.setdefault(part, []).append(schema.Row(job.corpus, part, outcome.utterance, outcome.clip))
+            rows.setdefault(split, []).append(schema.Row(job.corpus, split, outcome.utterance, outcome.clip))
     folder = job.out / PARTS
-    for part, members in rows.items():
-        writer.write_table(folder / f"{job.name}-{part}.parquet", schema.to_table(members), {})
+    for split, members in rows.items():
+        writer.write_table(folder / f"{job.name}-{split}.parquet", schema.to_table(members), {})
     clips = [row.clip for members in rows.values() for row in members]
     marker = {
         "rows": {
-            part: [row.clip.faces.nbytes + row.clip.mels.nbytes for row in members] for part, members in rows.items()
+            split: [row.clip.faces.nbytes + row.clip.mels.nbytes for row in members] for split, members in rows.items()
         },
         "issues": [asdict(issue) for outcome in outcomes for issue in outcome.issues],
         "faces": sum(len(clip.face_found) for clip in clips),
@@ -177,24 +201,25 @@ def run_job(job: Job) -> dict[str, Any]:
 
 
 def finish(out: Path, plan: Plan, settings: Settings) -> None:
-    """Gather the parts into shards of even size and write the index; the same parts give the same bytes."""
+    """Gather the rows of all jobs into shards of even size and write the index; the same rows give the same bytes."""
     markers = {job.name: _read_marker(job) for job in plan.jobs}
     for leftover in (out / "shards").glob("*"):
         leftover.unlink()
     (out / "shards").mkdir(exist_ok=True)
     metadata = _metadata(plan)
     listed, hashes, light = [], [], []
-    for part in plan.split.parts:
-        for name, table in _even_shards(out, plan, markers, part, int(settings.shard_mb * 1_000_000)):
+    for split in plan.splits.ids:
+        for name, table in _even_shards(out, plan, markers, split, int(settings.shard_mb * 1_000_000)):
             hashes += schema.content_hashes(table)
             light += table.select(["id", "split", "labels"]).to_pylist()
             writer.write_table(out / name, table, metadata | {"shard": name})
-            listed.append({"name": name, "split": part, "rows": table.num_rows})
+            listed.append({"name": name, "split": split, "rows": table.num_rows})
     issues = _all_issues(plan, markers)
     kept = {row["id"] for row in light}
     _write_notes(out, [u for job in plan.jobs for u in job.utterances if u.id in kept], issues)
     names = [shard["name"] for shard in listed] + ["build.json", "issues.jsonl", "utterances.jsonl"]
     index = metadata | {
+        "about": corpora.about({"corpus": plan.corpus}),  # so that cards and reports need no corpus module
         "shards": listed,
         "files": {n: {"bytes": (out / n).stat().st_size, "sha256": files.sha256_of(out / n)} for n in names},
         "content": schema.overall_hash(hashes),
@@ -210,13 +235,18 @@ def finish(out: Path, plan: Plan, settings: Settings) -> None:
 
 
 def _find_media(raw: Path, utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Issue]]:
-    """Utterances whose film exists, and an Issue for each of the others. No wav file: the film's own sound is taken."""
-    exists = lru_cache(maxsize=None)(lambda name: (raw / name).exists())
+    """Utterances whose video exists, and an Issue for each of the others. No wav file: the video's own audio is used.
+
+    The video may be a folder of images. Whatever else is no file would make the decoder wait forever.
+    """
+    instead = lru_cache(maxsize=None)(lambda name: not_a_file(raw / name))
     wanted, issues = [], []
     for u in utterances:
-        if not exists(u.source.video):
-            issues.append(Issue(u.id, "no-media", f"{u.source.video}: not found below the raw folder"))
-        elif u.source.audio and not exists(u.source.audio):
+        found = instead(u.source.video)
+        if found not in (None, "a folder"):
+            where = "not found below the raw folder" if found == "no file" else f"found {found}, expected a video file"
+            issues.append(Issue(u.id, "no-media", f"{u.source.video}: {where}"))
+        elif u.source.audio and instead(u.source.audio):
             wanted.append(replace(u, source=replace(u.source, audio=None)))
         else:
             wanted.append(u)
@@ -224,19 +254,20 @@ def _find_media(raw: Path, utterances: Sequence[Utterance]) -> tuple[list[Uttera
 
 
 def _raw_digest(raw: Path, utterances: Sequence[Utterance]) -> str:
-    """Digest of what the annotations say and of the media files' names and sizes (their bytes would take hours)."""
+    """Digest of the annotations and of the media files' names and sizes (hashing their bytes would take hours)."""
     digest = hashlib.sha256()
     for u in utterances:
         digest.update(json.dumps(asdict(u), sort_keys=True).encode())
     for name in sorted({n for u in utterances for n in (u.source.video, u.source.audio) if n}):
         path = raw / name
-        digest.update(f"{name} {path.stat().st_size if path.is_file() else '-'}\n".encode())
+        size = path.stat().st_size if not_a_file(path) is None else "-"
+        digest.update(os.fsencode(name) + f" {size}\n".encode())
     return digest.hexdigest()
 
 
 def _start(out: Path, record: dict[str, Any]) -> None:
     """Write build.json, unless it is there."""
-    _check_folder(out, record)  # again, since another build may have begun and ended meanwhile
+    _check_folder(out, record)  # again: another build may have begun and ended meanwhile
     if not (out / "build.json").is_file():
         files.write_text(out / "build.json", json.dumps(record, indent=1) + "\n")
     if not (out / "index.json").is_file():
@@ -244,7 +275,7 @@ def _start(out: Path, record: dict[str, Any]) -> None:
 
 
 def _check_folder(out: Path, record: dict[str, Any]) -> None:
-    """Raises DataError where the folder holds something else than this build."""
+    """Raises DataError where the folder holds anything but this build."""
     path = out / "build.json"
     if path.is_file():
         begun = json.loads(path.read_text(encoding="utf-8"))
@@ -258,44 +289,96 @@ def _check_folder(out: Path, record: dict[str, Any]) -> None:
 
 
 def _what_differs(begun: dict[str, Any], record: dict[str, Any]) -> str | None:
-    """The first thing that two plans do not share, in words; None where they are one plan."""
+    """The first difference of two plans, in words; None where they are equal."""
     name = next((name for name in record if begun.get(name) != record[name]), None)
     if name is None:
         return None
     if name == "raw":
-        return "of another raw tree: its annotations, or the names or sizes of its media, are not those of this one"
+        return "of another raw folder: its annotations, or the names or sizes of its media, differ from this one's"
     before, now = begun.get(name), record[name]
     if isinstance(before, dict) and isinstance(now, dict):
         key = next(key for key in [*now, *before] if before.get(key) != now.get(key))
         name, before, now = f"{name} {key}", before.get(key), now.get(key)
-    return f"with {name} {json.dumps(before)}, now asked for with {json.dumps(now)}"
+    return f"with {name} {json.dumps(before)}, now requested with {json.dumps(now)}"
 
 
 # ---- the jobs
 
 
 def _run(plan: Plan, todo: Sequence[Job], settings: Settings) -> None:
-    """Run the jobs that are not done; stop with DataError when too much is left out."""
+    """Run the jobs that are not done; stop with DataError when too many utterances are lost."""
     lost = [issue for issue in plan.issues if issue.kind not in plan.exempt]
-    left = {job.name for job in todo}
+    total = plan.utterances + len(lost)
+    names = {job.name for job in todo}
     for job in plan.jobs:
-        if job.name not in left:
+        if job.name not in names:
             lost += _lost(_read_marker(job), plan.exempt)
-    total = plan.utterances + len([issue for issue in plan.issues if issue.kind not in plan.exempt])
     _check_lost(lost, total, settings.max_issues)
     if not todo:
         return
-    done_before = plan.utterances - sum(len(job.utterances) for job in todo)
-    with tqdm(total=plan.utterances, initial=done_before, unit=" utterances", disable=None, smoothing=0.1) as bar:
-        jobs = run_jobs(run_job, todo, settings.workers, settings.timeout, partial(_warm_up, settings.recipe))
-        with closing(jobs) as results:  # too much lost stops the workers, whoever still holds the error
-            for n, (job, result) in enumerate(results, 1):
+    with _Progress(plan.jobs, todo) as progress:
+        jobs = run_jobs(
+            run_job, todo, settings.workers, settings.timeout, partial(_warm_up, settings.recipe), progress.advance
+        )
+        with closing(jobs) as results:  # too many lost utterances stop the workers, whoever still holds the error
+            for job, result in results:
                 if isinstance(result, WorkerFailed):
-                    result = _give_up(job, result.reason)
+                    hint = "; --timeout allows more" if result.late else ""
+                    result = _give_up(job, result.reason + hint)
                 lost += _lost(result, plan.exempt)
-                bar.update(len(job.utterances))
-                bar.set_postfix_str(f"{60 * n / max(bar.format_dict['elapsed'], 1e-9):.1f} videos/min", refresh=False)
+                progress.finish(job)
                 _check_lost(lost, total, settings.max_issues)
+
+
+class _Progress:
+    """A bar in seconds of speech: it moves with every batch of frames, within a recording too."""
+
+    def __init__(self, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
+        self.todo = todo
+        self.total = {job.name: sum(u.end - u.start for u in job.utterances) for job in jobs}
+        self.done = self.total | {job.name: 0.0 for job in todo}
+        self.recordings = len(jobs)
+        self.bar = tqdm(
+            total=round(sum(self.total.values()), 1),
+            initial=round(sum(self.done.values()), 1),
+            disable=None,
+            smoothing=0.1,
+            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of speech, {postfix} [{elapsed}<{remaining}]",
+        )
+        self._show()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def advance(self, number: int, seconds: float) -> None:
+        """So many seconds more of job `number`; what a second attempt repeats is not counted twice."""
+        name = self.todo[number].name
+        self.done[name] = min(self.done[name] + seconds, 0.99 * self.total[name])
+        self._show()
+
+    def finish(self, job: Job) -> None:
+        self.done[job.name] = self.total[job.name]
+        self._show()
+
+    def _show(self) -> None:
+        finished = sum(self.done[name] == self.total[name] for name in self.total)
+        self.bar.set_postfix_str(f"{finished}/{self.recordings} recordings", refresh=False)
+        self.bar.update(sum(self.done.values()) - self.bar.n)
+
+
+class _Reporting:
+    """A face detector that reports `step` seconds of progress for every frame."""
+
+    def __init__(self, detector: FaceDetector, step: float) -> None:
+        self.detector, self.step = detector, step
+
+    def detect(self, images: np.ndarray) -> list[list[Detection]]:
+        found = self.detector.detect(images)
+        advance(len(images) * self.step)
+        return found
 
 
 def _lost(marker: dict[str, Any], exempt: frozenset[str]) -> list[Issue]:
@@ -312,12 +395,12 @@ def _check_lost(lost: Sequence[Issue], total: int, limit: float) -> None:
     lines = [f"  {kinds[kind]:6d} {kind}, as {first[kind].utterance}: {first[kind].detail}" for kind in sorted(kinds)]
     raise DataError(
         f"{len(lost)} of {total} utterances cannot be used, --max-issues allows {allowed}:\n" + "\n".join(lines) + "\n"
-        "What was built stays. Mend the files, or run again with a higher --max-issues to leave these out."
+        "What was built is kept. Fix the files, or run again with a higher --max-issues to leave these out."
     )
 
 
 def _give_up(job: Job, reason: str) -> dict[str, Any]:
-    """The marker of a job whose worker died: its utterances are Issues, the build goes on."""
+    """The marker of a job whose worker died: its utterances become Issues, the build continues."""
     issues = [asdict(Issue(u.id, "job-failed", f"{u.source.video}: {reason}")) for u in job.utterances]
     marker = {"rows": {}, "issues": issues, "faces": 0, "faces_found": 0, "failed": True}
     files.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
@@ -325,7 +408,7 @@ def _give_up(job: Job, reason: str) -> dict[str, Any]:
 
 
 def _warm_up(recipe: Recipe) -> None:
-    """Load networks and libraries and run them once, so that a slow start is not taken for a hanging video."""
+    """Load networks and libraries and run them once, so that a slow start is not mistaken for a hanging video."""
     from mesm_data.media.mel import mel_chunks, resample
 
     _detector(recipe).detect(np.zeros((1, 64, 64, 3), np.uint8))
@@ -340,7 +423,7 @@ def _detector(recipe: Recipe) -> Any:
 
 
 def _is_done(job: Job) -> bool:
-    """A job that failed or whose worker died is tried again by the next run."""
+    """A job that failed or whose worker died is repeated by the next run."""
     return _marker(job).is_file() and not _read_marker(job).get("failed")
 
 
@@ -353,12 +436,13 @@ def _read_marker(job: Job) -> dict[str, Any]:
 
 
 def _decode(job: Job) -> list[Any]:
-    """An Outcome for each utterance. A file that breaks a library costs its utterances; the build goes on."""
+    """An Outcome for each utterance. A file that breaks a library costs its utterances; the build continues."""
     from mesm_data.decode import Outcome, make_clips
 
     try:
-        return list(make_clips(job.raw, job.utterances, job.recipe, _detector(job.recipe)).outcomes)
-    except Exception as error:  # noqa: BLE001  what a broken file may raise has no end
+        detector = _Reporting(_detector(job.recipe), job.recipe.step)
+        return list(make_clips(job.raw, job.utterances, job.recipe, detector).outcomes)
+    except Exception as error:  # noqa: BLE001  a broken file may raise anything
         told = f"{type(error).__name__}: {str(error).replace(f'{job.raw}/', '')}"
         issues = [Issue(u.id, "job-failed", f"{u.source.video}: {told}") for u in job.utterances]
         return [Outcome(u, None, (issue,)) for u, issue in zip(job.utterances, issues, strict=True)]
@@ -368,10 +452,10 @@ def _decode(job: Job) -> list[Any]:
 
 
 def _even_shards(
-    out: Path, plan: Plan, markers: Mapping[str, dict[str, Any]], part: str, size: int
+    out: Path, plan: Plan, markers: Mapping[str, dict[str, Any]], split: str, size: int
 ) -> Iterator[tuple[str, Any]]:
-    """Name and rows of each shard of one part, in order; memory stays at one shard."""
-    sizes = [(name, n, b) for name, marker in markers.items() for n, b in enumerate(marker["rows"].get(part, []))]
+    """Name and rows of each shard of one split, in order; memory stays at one shard."""
+    sizes = [(name, n, b) for name, marker in markers.items() for n, b in enumerate(marker["rows"].get(split, []))]
     total = sum(b for _, _, b in sizes)
     count = max(1, -(-total // size))
     pieces: list[dict[str, list[int]]] = [{} for _ in range(count)]
@@ -382,12 +466,12 @@ def _even_shards(
         before += nbytes
     pieces = [piece for piece in pieces if piece]
     for k, piece in enumerate(pieces):
-        slices = [(out / PARTS / f"{name}-{part}.parquet", rows[0], len(rows)) for name, rows in piece.items()]
-        yield f"shards/{part}-{k:05d}-of-{len(pieces):05d}.parquet", writer.gather(slices)
+        slices = [(out / PARTS / f"{name}-{split}.parquet", rows[0], len(rows)) for name, rows in piece.items()]
+        yield f"shards/{split}-{k:05d}-of-{len(pieces):05d}.parquet", writer.gather(slices)
 
 
 def _metadata(plan: Plan) -> dict[str, Any]:
-    """What every shard and the index say about themselves."""
+    """The metadata of the index and of every shard."""
     recipe = plan.jobs[0].recipe if plan.jobs else Recipe()
     return {
         "schema_version": schema.SCHEMA_VERSION,
@@ -397,8 +481,8 @@ def _metadata(plan: Plan) -> dict[str, Any]:
         "recipe_digest": recipe.digest,
         "reader": plan.record["reader"],
         "raw": plan.record["raw"],
-        "split": plan.split.name,
-        "split_digest": plan.split.digest,
+        "split": plan.splits.scheme,
+        "split_digest": plan.splits.digest,
         "tools": {name: version(name) for name in TOOLS},
     }
 
@@ -409,18 +493,25 @@ def _all_issues(plan: Plan, markers: Mapping[str, dict[str, Any]]) -> list[Issue
 
 
 def _write_notes(out: Path, utterances: Sequence[Utterance], issues: Sequence[Issue]) -> None:
-    lines = "".join(json.dumps(asdict(issue), ensure_ascii=False) + "\n" for issue in issues)
+    lines = "".join(to_json(asdict(issue)) + "\n" for issue in issues)
     files.write_text(out / "issues.jsonl", lines)
     temporary = out / "utterances.jsonl.tmp"
     write_utterances(temporary, sorted(utterances, key=lambda u: u.id))
     files.commit_file(temporary, out / "utterances.jsonl")
 
 
-def _summary(out: Path, seconds: float, resumed: int, absent: int) -> Summary:
+def _summary(out: Path, plan: Plan, seconds: float, resumed: int) -> Summary:
     dataset = reader_module.open_dataset(out)
-    speech = sum(row["end"] - row["start"] for row in dataset.rows(["start", "end"]))
     index = dataset.index
-    kept = sum(part["utterances"] for part in index["counts"].values())
     return Summary(
-        kept, Counter(index["issues"]), index["faces"], index["faces_found"], speech, seconds, resumed, absent
+        scheme=index["split"],
+        utterances=sum(split["utterances"] for split in index["counts"].values()),
+        issues=Counter(index["issues"]),
+        gaps=plan.gaps,
+        faces=index["faces"],
+        faces_found=index["faces_found"],
+        speech=sum(row["end"] - row["start"] for row in dataset.rows(["start", "end"])),
+        seconds=seconds,
+        resumed=resumed,
+        absent=len(plan.splits.absent),
     )

@@ -1,5 +1,7 @@
-"""What the commands of both programs share: they tell in one line what stopped them, and exit with 1."""
+"""What the commands of both programs share: one line for what stopped them, exit code 1; 2 for wrong usage."""
 
+import io
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ from mesm_data.errors import DataError, in_words
 
 
 class Commands(click.Group):
-    """A group that tells every DataError, and every file that cannot be read or written, in one place.
+    """A group that reports every DataError, and every file that cannot be read or written, in one place.
 
-    Ctrl-C exits with 130. `resumable` are the commands that can then be given again to go on.
+    Ctrl-C exits with 130. `resumable` names the commands that resume when given again.
     """
 
     def __init__(self, *args: Any, resumable: Collection[str] = (), **more: Any) -> None:
@@ -20,6 +22,7 @@ class Commands(click.Group):
         self.resumable = resumable
 
     def invoke(self, ctx: click.Context) -> Any:
+        _print_anything(sys.stdout)
         try:
             return super().invoke(ctx)
         except DataError as error:
@@ -29,13 +32,19 @@ class Commands(click.Group):
                 raise
             click.echo(f"{self.name}: {told}", err=True)
         except KeyboardInterrupt:
-            way = "; the same command goes on from here" if ctx.invoked_subcommand in self.resumable else ""
+            way = "; the same command resumes here" if ctx.invoked_subcommand in self.resumable else ""
             click.echo(f"\n{self.name}: interrupted{way}", err=True)
             ctx.exit(130)
         ctx.exit(1)
 
 
 def expect_suffix(path: Path | None, option: str, *suffixes: str) -> None:
-    """Raises click.BadParameter for a file, if one is asked for, whose name does not say what it will be."""
+    """Raises click.BadParameter for a file, if one is asked for, whose suffix is not one of these."""
     if path is not None and path.suffix.lower() not in suffixes:
         raise click.BadParameter(f"{path}: expected a name that ends with {' or '.join(suffixes)}", param_hint=option)
+
+
+def _print_anything(stream: Any) -> None:
+    """Print `?` for letters that the terminal's encoding lacks, and for bytes of names that are no UTF-8."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")

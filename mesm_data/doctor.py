@@ -1,7 +1,7 @@
-"""Will this folder build, and what will it cost? What `mesm-data doctor` says before hours of work.
+"""Will this folder build, and at what cost? `mesm-data doctor` answers before hours of work.
 
 Everything is tried as a build would do it: the corpus's own reader reads the annotations, every media file is opened in
-a worker process that may die of it, and a piece of the user's own media goes through `make_clips` against the clock.
+a worker process that may crash, and `make_clips` is timed on a sample of the user's own media.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from mesm_data import corpora
 from mesm_data.build import read_corpus
 from mesm_data.clip import Recipe
 from mesm_data.decode import END_TOLERANCE, make_clips
-from mesm_data.errors import Issue, MediaError
+from mesm_data.errors import Issue, MediaError, not_a_file
 from mesm_data.media.audio import sounds
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
@@ -26,12 +26,13 @@ from mesm_data.media.video import frames
 from mesm_data.pool import WorkerFailed, cores, run_jobs
 from mesm_data.utterance import Utterance
 
-PIECE = 30.0  # seconds of speech that are built for the estimate
+SAMPLE = 30.0  # seconds of speech that are built for the estimate
 TRIES = 3  # recordings that may fail before the estimate is given up
-FILE_TIMEOUT, PIECE_TIMEOUT = 60.0, 600.0  # seconds
-NAMED = 20  # files that are named of those with the same fault
-ALLOWED = 0.05  # share of utterances that a build lets be left out if not told otherwise
-PEAK = 2  # parts and shards lie side by side when a build ends
+FILE_TIMEOUT, SAMPLE_TIMEOUT = 60.0, 600.0  # seconds
+NAMED = 20  # files with the same fault that are named
+ALLOWED = 0.05  # default share of utterances that a build may leave out
+PEAK = 2  # the rows of all jobs and the shards lie side by side when a build ends
+LOOKED_AT = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # seconds at which a first frame is tried: it may start late
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Diagnosis:
 
     lines: tuple[str, ...]
     works: bool
+    corpus: str = ""
+    utterances: int = 0  # in the annotations
+    left_out: int = 0  # of them, without those that the paper drops
+    seconds: float | None = None  # that a build takes; None where it cannot be estimated
+    size: float | None = None  # bytes of the dataset
 
 
 class File(NamedTuple):
@@ -47,17 +53,17 @@ class File(NamedTuple):
 
     root: Path
     name: str
-    film: bool
+    is_video: bool
 
 
-class Look(NamedTuple):
-    """What opening a file gave."""
+class Opened(NamedTuple):
+    """The result of opening a file."""
 
     duration: float | None  # seconds, as its header says
     fault: str | None
 
 
-class Piece(NamedTuple):
+class Sample(NamedTuple):
     """Some utterances of one recording, to be built for the estimate."""
 
     root: Path
@@ -66,7 +72,7 @@ class Piece(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a piece took."""
+    """What a sample took."""
 
     seconds: float
     speech: float  # seconds
@@ -77,49 +83,53 @@ class Cost(NamedTuple):
 def doctor(
     corpus: str, raw: Path, reader: Mapping[str, str], out: Path | None = None, workers: int | None = None
 ) -> Diagnosis:
-    """Look at a raw tree and try a piece of it. `out` is where the dataset would go; this folder if it is not given.
+    """Examine a raw corpus and build a sample of it. `out` is where the dataset would go; default: this folder.
 
-    Raises CorpusError where the folder is not this corpus or its annotations do not read.
+    Raises CorpusError where the folder is not this corpus or its annotations cannot be read.
     """
     workers = workers or cores()
-    utterances, issues = read_corpus(corpus, raw, reader)
-    lines = [*_survey(corpus, raw, reader), *_annotated(utterances, issues)]
+    utterances, found = read_corpus(corpus, raw, reader)
+    issues = [issue for issue in found if issue.left_out]
+    notes = [f"note: {issue.utterance}: {issue.detail}" for issue in found if not issue.left_out]
+    lines = [*corpora.load(corpus).survey(raw, **reader), *_annotated(corpus, utterances, issues), *_list(notes)]
+    failed = Diagnosis((), False, corpus, len(utterances), len(utterances) + len(issues))
     if not utterances:
-        return Diagnosis((*lines, "cannot work: there is no utterance to build"), False)
+        return replace(failed, lines=(*lines, "cannot work: there is no utterance to build"))
     files = _files(raw, utterances)
-    missing = {file.name for file in files if not (raw / file.name).exists()}
-    looks = _open_all([file for file in files if file.name not in missing], workers)
-    lost = _lost(utterances, missing, looks)
-    lines += [*_found(files, missing), *_unreadable(looks), *_short(utterances, looks)]
-    usable = [_with_found_sound(u, missing) for u in utterances if u.id not in lost]
+    absent = {file.name: why for file in files if (why := _why_absent(file))}
+    opened = _open_all([file for file in files if file.name not in absent], workers)
+    lost = _lost(utterances, set(absent), opened)
+    lines += [*_found(files, absent), *_unreadable(opened), *_short(utterances, opened)]
+    usable = [_with_audio_found(u, set(absent)) for u in utterances if u.id not in lost]
     if not usable:
-        return Diagnosis((*lines, "cannot work: no utterance has media that can be read"), False)
-    cost, tried = _try_pieces(raw, usable, corpora.load(corpus).SAMPLE_RATE)
+        return replace(failed, lines=(*lines, "cannot work: no utterance has media that can be read"))
+    cost, tried = _try_samples(raw, usable, corpora.load(corpus).SAMPLE_RATE)
     lines += tried
     if cost is None:
-        return Diagnosis((*lines, f"cannot work: nothing came out of {len(tried)} recordings"), False)
-    told, fits = _estimate(usable, cost, workers, out or Path())
-    exempt = _paper_drops(corpus, utterances, looks)
+        return replace(failed, lines=(*lines, f"cannot work: nothing came out of {len(tried)} recordings"))
+    estimate = _estimate(usable, cost, workers, out or Path())
+    exempt = _paper_drops(corpus, utterances, opened)
     left_out, total = len(lost - exempt) + len(issues), len(utterances) + len(issues) - len(exempt)
-    return Diagnosis((*lines, *told, _verdict(left_out, total, fits)), fits)
+    verdict = _verdict(left_out, total, estimate.fits)
+    return Diagnosis(
+        (*lines, *estimate.lines, verdict),
+        estimate.fits,
+        corpus,
+        len(utterances),
+        left_out,
+        estimate.seconds,
+        estimate.size,
+    )
 
 
 # ---- annotations
 
 
-def _survey(corpus: str, raw: Path, reader: Mapping[str, str]) -> list[str]:
-    """What the corpus itself says of the folder, if it has something to say."""
-    module = corpora.load(corpus)
-    if not hasattr(module, "survey"):
-        return [f"corpus: {corpus}"]
-    lines: list[str] = module.survey(raw, **{name: value for name, value in reader.items() if name == "layout"})
-    return lines
-
-
-def _annotated(utterances: Sequence[Utterance], issues: Sequence[Issue]) -> list[str]:
+def _annotated(corpus: str, utterances: Sequence[Utterance], issues: Sequence[Issue]) -> list[str]:
     recordings = {(u.source.video, u.source.offset) for u in utterances}
     minutes = sum(u.end - u.start for u in utterances) / 60
     lines = [f"utterances: {len(utterances)} in {len(recordings)} recordings, {minutes:.1f} minutes of speech"]
+    lines += [f"not in this copy: {gap}" for gap in corpora.load(corpus).gaps(utterances)]
     return lines + [f"left out, {kind}: {n}" for kind, n in sorted(Counter(issue.kind for issue in issues).items())]
 
 
@@ -128,91 +138,100 @@ def _annotated(utterances: Sequence[Utterance], issues: Sequence[Issue]) -> list
 
 def _files(raw: Path, utterances: Iterable[Utterance]) -> list[File]:
     named = {(u.source.video, True) for u in utterances} | {(u.source.audio, False) for u in utterances}
-    return [File(raw, name, film) for name, film in sorted((n, f) for n, f in named if n)]
+    return [File(raw, name, is_video) for name, is_video in sorted((n, v) for n, v in named if n)]
 
 
-def _open_all(files: Sequence[File], workers: int) -> dict[str, Look]:
-    """Name -> what opening it gave, in the order of the files."""
-    looks = {}
+def _why_absent(file: File) -> str | None:
+    found = not_a_file(file.root / file.name)
+    return found if found and found.startswith(("no file", "a link")) else None
+
+
+def _open_all(files: Sequence[File], workers: int) -> dict[str, Opened]:
+    """Name -> the result of opening it, in the order of the files."""
+    results = {}
     with tqdm(total=len(files), unit=" files", disable=None) as bar:
         for file, result in run_jobs(_open, files, workers, FILE_TIMEOUT):
-            looks[file.name] = Look(None, result.reason) if isinstance(result, WorkerFailed) else result
+            results[file.name] = Opened(None, result.reason) if isinstance(result, WorkerFailed) else result
             bar.update()
-    return {file.name: looks[file.name] for file in files}
+    return {file.name: results[file.name] for file in files}
 
 
-def _open(file: File) -> Look:
-    """Header and first picture, or first sound, of a file. Runs in a worker."""
+def _open(file: File) -> Opened:
+    """Header and first frame, or first samples, of a file. Runs in a worker."""
     path, log = file.root / file.name, DecodeLog()
+    found = not_a_file(path)
+    if found not in (None, "a folder"):
+        return Opened(None, f"found {found}, expected a media file")
     try:
         duration = probe(path).duration
-        first: Any = frames(path, [0.0], log) if file.film else sounds(path, [(0.0, 0.1)], None, log)
+        first: Any = frames(path, LOOKED_AT, log) if file.is_video else sounds(path, [(0.0, 0.1)], None, log)
         fault = None if next(iter(first), None) else "nothing in it can be decoded"
     except MediaError as error:
-        return Look(None, str(error).removeprefix(f"{path}: "))
-    return Look(duration, fault)
+        return Opened(None, str(error).removeprefix(f"{path}: "))
+    return Opened(duration, fault)
 
 
-def _lost(utterances: Sequence[Utterance], missing: set[str], looks: Mapping[str, Look]) -> set[str]:
-    """Ids of the utterances whose film is missing, whose files do not open, or which end after their files do.
+def _lost(utterances: Sequence[Utterance], missing: set[str], opened: Mapping[str, Opened]) -> set[str]:
+    """Ids of the utterances whose video is missing, whose files do not open, or which end after their files do.
 
-    A missing sound file costs nothing: the film has sound of its own.
+    A missing audio file costs nothing: the video has its own audio.
     """
     lost = set()
     for u in utterances:
-        opened = [looks[name] for name in (u.source.video, u.source.audio) if name and name in looks]
+        files = [opened[name] for name in (u.source.video, u.source.audio) if name and name in opened]
         needed = u.end - u.source.offset - END_TOLERANCE
-        short = any(look.duration is not None and look.duration < needed for look in opened)
-        if u.source.video in missing or short or any(look.fault for look in opened):
+        short = any(file.duration is not None and file.duration < needed for file in files)
+        if u.source.video in missing or short or any(file.fault for file in files):
             lost.add(u.id)
     return lost
 
 
-def _with_found_sound(u: Utterance, missing: set[str]) -> Utterance:
-    """The utterance as a build takes it: without its sound file the film's own sound is heard."""
+def _with_audio_found(u: Utterance, missing: set[str]) -> Utterance:
+    """The utterance as a build takes it: without its audio file the video's own audio is used."""
     return replace(u, source=replace(u.source, audio=None)) if u.source.audio in missing else u
 
 
-def _paper_drops(corpus: str, utterances: Sequence[Utterance], looks: Mapping[str, Look]) -> set[str]:
-    """Ids of the utterances that the paper itself leaves out, which no build counts as lost."""
-    module = corpora.load(corpus)
-    if not hasattr(module, "paper_drops"):
+def _paper_drops(corpus: str, utterances: Sequence[Utterance], opened: Mapping[str, Opened]) -> set[str]:
+    """Ids of the utterances that the paper itself drops, which no build counts as lost."""
+    paper_drops = corpora.load(corpus).paper_drops
+    if paper_drops is None:
         return set()
-    dropped = {issue.utterance for issue in module.paper_drops(utterances)}
+    dropped = {issue.utterance for issue in paper_drops(utterances)}
     for u in utterances:
-        opened = [looks[name] for name in (u.source.video, u.source.audio) if name and name in looks]
-        ends = [look.duration for look in opened if look.duration is not None]
+        files = [opened[name] for name in (u.source.video, u.source.audio) if name and name in opened]
+        ends = [file.duration for file in files if file.duration is not None]
         if ends and u.start - u.source.offset >= max(ends):
             dropped.add(u.id)
     return dropped
 
 
-def _found(files: Sequence[File], missing: set[str]) -> list[str]:
+def _found(files: Sequence[File], absent: Mapping[str, str]) -> list[str]:
     lines = []
-    for title, film in (("films", True), ("sound files", False)):
-        named = [file.name for file in files if file.film == film]
-        absent = [name for name in named if name in missing]
+    for title, is_video in (("videos", True), ("audio files", False)):
+        named = [file.name for file in files if file.is_video == is_video]
+        missing = [name for name in named if name in absent]
         if named:
-            lines.append(f"{title}: {len(named) - len(absent)} of {len(named)} found")
-            lines += _list([f"  missing: {name}" for name in absent])
+            lines.append(f"{title}: {len(named) - len(missing)} of {len(named)} found")
+            reasons = {name: "" if absent[name] == "no file" else f": {absent[name]}" for name in missing}
+            lines += _list([f"  missing: {name}{reasons[name]}" for name in missing])
     return lines
 
 
-def _unreadable(looks: Mapping[str, Look]) -> list[str]:
-    faults = [f"  unreadable: {name}: {look.fault}" for name, look in looks.items() if look.fault]
-    return [f"readable: {len(looks) - len(faults)} of {len(looks)} files", *_list(faults)]
+def _unreadable(opened: Mapping[str, Opened]) -> list[str]:
+    faults = [f"  unreadable: {name}: {file.fault}" for name, file in opened.items() if file.fault]
+    return [f"readable: {len(opened) - len(faults)} of {len(opened)} files", *_list(faults)]
 
 
-def _short(utterances: Sequence[Utterance], looks: Mapping[str, Look]) -> list[str]:
-    """Files that end before an utterance does, by their headers; a cut file with a whole header is found by a build."""
+def _short(utterances: Sequence[Utterance], opened: Mapping[str, Opened]) -> list[str]:
+    """Files that end before an utterance does, by their headers; a truncated file with a whole header is not found."""
     ends: dict[str, list[float]] = {}
     for u in utterances:
         for name in (u.source.video, u.source.audio):
-            look = looks.get(name or "")
-            if name and look and look.duration is not None and look.duration < u.end - u.source.offset - END_TOLERANCE:
+            file = opened.get(name or "")
+            if name and file and file.duration is not None and file.duration < u.end - u.source.offset - END_TOLERANCE:
                 ends.setdefault(name, []).append(u.end - u.source.offset)
-    told = {name: f"utterances that end later: {len(times)}, up to {max(times):.2f} s" for name, times in ends.items()}
-    return _list([f"  ends early: {name} at {looks[name].duration:.2f} s; {told[name]}" for name in sorted(told)])
+    later = {name: f"utterances that end later: {len(times)}, up to {max(times):.2f} s" for name, times in ends.items()}
+    return _list([f"  ends early: {name} at {opened[name].duration:.2f} s; {later[name]}" for name in sorted(later)])
 
 
 def _list(lines: Sequence[str]) -> list[str]:
@@ -223,8 +242,8 @@ def _list(lines: Sequence[str]) -> list[str]:
 # ---- the estimate
 
 
-def _try_pieces(raw: Path, usable: Sequence[Utterance], sample_rate: int) -> tuple[Cost | None, list[str]]:
-    """What a piece of a middling recording took, and a line for each that was tried."""
+def _try_samples(raw: Path, usable: Sequence[Utterance], sample_rate: int) -> tuple[Cost | None, list[str]]:
+    """The cost of a sample of a recording of median length, and a line for each that was tried."""
     recordings: dict[tuple[str, float], list[Utterance]] = {}
     for u in usable:
         recordings.setdefault((u.source.video, u.source.offset), []).append(u)
@@ -232,34 +251,34 @@ def _try_pieces(raw: Path, usable: Sequence[Utterance], sample_rate: int) -> tup
     middle = len(by_size) // 2
     lines: list[str] = []
     for group in [*by_size[middle:], *by_size[:middle]][:TRIES]:
-        piece = Piece(raw, _beginning(group), Recipe(sample_rate=sample_rate))
-        _, result = next(run_jobs(_build_piece, [piece], 1, PIECE_TIMEOUT))
+        sample = Sample(raw, _beginning(group), Recipe(sample_rate=sample_rate))
+        _, result = next(run_jobs(_build_sample, [sample], 1, SAMPLE_TIMEOUT))
         cost = Cost(0.0, 0.0, 0, result.reason) if isinstance(result, WorkerFailed) else result
         if cost.fault is None:
-            told = f"{cost.speech:.1f} s of speech in {cost.seconds:.1f} s on one core"
-            return cost, [*lines, f"tried {group[0].source.video}: {told}"]
+            speed = f"{cost.speech:.1f} s of speech in {cost.seconds:.1f} s on one core"
+            return cost, [*lines, f"tried {group[0].source.video}: {speed}"]
         lines.append(f"tried {group[0].source.video}: {cost.fault}")
     return None, lines
 
 
 def _beginning(group: Sequence[Utterance]) -> tuple[Utterance, ...]:
-    """The first utterances of a recording, up to `PIECE` seconds of speech; at least one."""
+    """The first utterances of a recording, up to `SAMPLE` seconds of speech; at least one."""
     chosen: list[Utterance] = []
     for u in sorted(group, key=lambda u: u.start):
-        if chosen and sum(x.end - x.start for x in chosen) + u.end - u.start > PIECE:
+        if chosen and sum(x.end - x.start for x in chosen) + u.end - u.start > SAMPLE:
             break
         chosen.append(u)
     return tuple(chosen)
 
 
-def _build_piece(piece: Piece) -> Cost:
-    """Build a piece and look at the clock. Runs in a worker, as a build's jobs do."""
+def _build_sample(sample: Sample) -> Cost:
+    """Build a sample and measure it. Runs in a worker, as a build's jobs do."""
     from mesm_data.faces.mtcnn import MTCNN
 
-    detector = MTCNN(piece.recipe.min_face, piece.recipe.face_thresholds)
-    make_clips(piece.root, piece.utterances[:1], piece.recipe, detector)  # the first call loads what later ones have
+    detector = MTCNN(sample.recipe.min_face, sample.recipe.face_thresholds)
+    make_clips(sample.root, sample.utterances[:1], sample.recipe, detector)  # the first call loads libraries
     begun = time.perf_counter()
-    outcomes = make_clips(piece.root, piece.utterances, piece.recipe, detector).outcomes
+    outcomes = make_clips(sample.root, sample.utterances, sample.recipe, detector).outcomes
     seconds = time.perf_counter() - begun
     clips = [(outcome.utterance, outcome.clip) for outcome in outcomes if outcome.clip]
     if not clips:
@@ -268,17 +287,26 @@ def _build_piece(piece: Piece) -> Cost:
     return Cost(seconds, speech, sum(clip.faces.nbytes + clip.mels.nbytes for _, clip in clips), None)
 
 
-def _estimate(usable: Sequence[Utterance], cost: Cost, workers: int, out: Path) -> tuple[list[str], bool]:
-    """Lines about time and disk, and whether the disk is large enough."""
+class Estimate(NamedTuple):
+    """The cost of the whole build, and whether the disk is large enough."""
+
+    seconds: float
+    size: float  # bytes
+    fits: bool
+    lines: tuple[str, str]
+
+
+def _estimate(usable: Sequence[Utterance], cost: Cost, workers: int, out: Path) -> Estimate:
     speech = sum(u.end - u.start for u in usable)
     seconds = speech / cost.speech * cost.seconds / workers
     size = speech / cost.speech * cost.size
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
-    return [
+    lines = (
         f"time: about {_duration(seconds)} with {workers} workers",
-        f"disk: about {_size(size)}, {_size(PEAK * size)} while it is built; {_size(free)} free at {there}",
-    ], free > PEAK * size
+        f"disk: about {_size(size)}, {_size(PEAK * size)} during the build; {_size(free)} free at {there}",
+    )
+    return Estimate(seconds, size, free > PEAK * size, lines)
 
 
 def _duration(seconds: float) -> str:
@@ -296,5 +324,9 @@ def _verdict(left_out: int, total: int, fits: bool) -> str:
         return "cannot work: the disk is too small; free some of it, or give another --out"
     if left_out <= ALLOWED * total:
         return "works"
-    told = f"{left_out} of {total} utterances would be left out"
-    return f"works, but {told}: build with --max-issues {int(100 * left_out / total) + 1}%, or mend the files"
+    percent = int(100 * left_out / total) + 1 if total else 100
+    allowing = f"{percent}%" if percent < 100 else str(left_out)  # a share must be below 100 %
+    return (
+        f"works, but {left_out} of {total} utterances would be left out: build with --max-issues {allowing}, "
+        "or fix the files"
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def write_utterances(path: Path, utterances: Iterable[Utterance]) -> None:
     """One JSON object a line, in the order given."""
     with path.open("w", encoding="utf-8", newline="\n") as lines:
         for utterance in utterances:
-            lines.write(json.dumps(asdict(utterance), ensure_ascii=False) + "\n")
+            lines.write(to_json(asdict(utterance)) + "\n")
 
 
 def read_utterances(path: Path) -> Iterator[Utterance]:
@@ -65,3 +65,17 @@ def read_utterances(path: Path) -> Iterator[Utterance]:
             fields["labels"] = tuple(fields["labels"])
             fields["votes"] = tuple(Vote(*vote) for vote in fields["votes"])
             yield Utterance(source=Source(**source), **fields)
+
+
+def to_json(content: Any) -> str:
+    """JSON on one line, readable; with escapes only where a file name is not UTF-8, so that it can be written."""
+    text = json.dumps(content, ensure_ascii=False)
+    return text if _is_utf8(text) else json.dumps(content)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""What raters said, in words, and how far they agree: Krippendorff's alpha of everything they were asked about."""
+"""Raters' votes in words, and their agreement: Krippendorff's alpha of everything they were asked about."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,15 +10,12 @@ import numpy as np
 
 from mesm_data.utterance import Vote
 
-# Actors of IEMOCAP who rated their own turns: what somebody feels is no judgement of what is to be seen and heard.
-SELF_REPORTS = ("C-F", "C-M", "A-F", "A-M")
-
 Level = Literal["nominal", "interval"]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Alpha of one thing: 1 is perfect, 0 is chance, below 0 is worse than chance."""
+    """Alpha of one name: 1 is perfect, 0 is chance, below 0 is worse than chance."""
 
     name: str
     level: Level  # "nominal" for what a rater names or not, "interval" for what a rater gives a number to
@@ -26,13 +23,14 @@ class Agreement:
     utterances: int  # with two raters or more
 
 
-def agreement(votes: Sequence[Sequence[Vote]]) -> list[Agreement]:
-    """Alpha of every name in the votes of many utterances, best first; self-reports do not count.
+def agreement(votes: Sequence[Sequence[Vote]], self_reports: Sequence[str] = ()) -> list[Agreement]:
+    """Alpha of every name in the votes of many utterances, best first.
 
-    Whoever names something in an utterance has left out the other names. What has no two raters of one utterance, or
-    nobody ever differs on, has no alpha.
+    `self_reports` are beginnings of the names of raters who rated themselves: how somebody feels is no judgement of
+    what is seen and heard, so they do not count. Whoever names something in an utterance has rejected the other names.
+    A name without two raters of one utterance, or on which nobody ever differs, has no alpha.
     """
-    judged = [[vote for vote in given if not vote.rater.startswith(SELF_REPORTS)] for given in votes]
+    judged = [[vote for vote in given if not vote.rater.startswith(tuple(self_reports))] for given in votes]
     named = only_named(judged)
     units: dict[str, list[Counter[float]]] = {}
     for given in judged:
@@ -50,18 +48,18 @@ def only_named(votes: Iterable[Sequence[Vote]]) -> set[str]:
     return {name for name, given in values.items() if given == {1.0}}
 
 
-def told(votes: Sequence[Vote], named: set[str]) -> list[tuple[str, str]]:
-    """What each rater of an utterance said: ("C-E1", "Anger"), ("A-E3", "valence 2, dominance 4"), ("W0", "fear 1")."""
+def by_rater(votes: Sequence[Vote], named: set[str]) -> list[tuple[str, str]]:
+    """Each rater's votes on an utterance: ("C-E1", "Anger"), ("A-E3", "valence 2, dominance 4"), ("W0", "fear 1")."""
     raters: dict[str, list[str]] = {}
     for vote in votes:
-        said = raters.setdefault(vote.rater, [])
+        voted = raters.setdefault(vote.rater, [])
         if vote.value:
-            said.append(vote.name if vote.name in named else f"{vote.name} {vote.value:.3g}")
-    return [(rater, ", ".join(said) or "nothing") for rater, said in sorted(raters.items())]
+            voted.append(vote.name if vote.name in named else f"{vote.name} {vote.value:.3g}")
+    return [(rater, ", ".join(voted) or "nothing") for rater, voted in sorted(raters.items())]
 
 
 def _units(given: Iterable[Vote], named: set[str]) -> Mapping[str, Counter[float]]:
-    """Of one utterance: name -> how many raters gave which value. All the names that may be named are in it."""
+    """For one utterance: name -> the number of raters per value. All the names that may be named are in it."""
     marks: dict[str, set[str]] = {}  # rater -> what they named
     units: dict[str, Counter[float]] = {}
     for vote in given:
@@ -70,7 +68,7 @@ def _units(given: Iterable[Vote], named: set[str]) -> Mapping[str, Counter[float
         else:
             units.setdefault(vote.name, Counter())[vote.value] += 1
     if marks:
-        units |= {name: Counter(float(name in said) for said in marks.values()) for name in named}
+        units |= {name: Counter(float(name in marked) for marked in marks.values()) for name in named}
     return units
 
 

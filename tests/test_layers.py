@@ -23,7 +23,7 @@ LAYERS = {
         "decode splits dataset",
         "synth report pool",
         "build export",
-        "doctor commands",
+        "doctor verify_splits commands",
         "cli",
     ),
     "mesm_model": (
@@ -71,6 +71,7 @@ HOMES = {
         "mesm_model/loader.py",
         "mesm_model/features/",
     },
+    "tabulate": {"mesm_data/splits/split_report.py", "mesm_model/"},
     "skimage": {"mesm_data/synth/"},
     "transformers": {"mesm_model/models/common/text.py"},
     "tokenizers": {"mesm_model/models/common/text.py"},

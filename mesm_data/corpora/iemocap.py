@@ -12,7 +12,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,11 @@ ABOUT = {
     "licence": "IEMOCAP data release form, signed with USC SAIL",
     "cite": "Carlos Busso et al.: IEMOCAP: interactive emotional dyadic motion capture database. Language Resources "
     "and Evaluation 42, 2008.",
+    "language": "en",
 }
+ONE_EMOTION = True
+SELF_REPORTS = ("C-F", "C-M", "A-F", "A-M")  # actors who rated their own turns
+SESSIONS = (1, 2, 3, 4, 5)
 
 VOTED = ("ang", "exc", "fru", "hap", "neu", "sad")  # in the order of EMOTIONS
 NOT_KEPT = ("dis", "fea", "oth", "sur", "xxx")  # xxx: the raters did not agree
@@ -93,6 +97,34 @@ def survey(root: Path) -> list[str]:
     lines += [f"only in transcriptions: {d.name}" for d in dialogues if d not in rated]
     lines += [f"only in EmoEvaluation: {d.name}" for d in dialogues if d not in said]
     return lines + [f"not read, no dialogue's name: {name}" for name in unread]
+
+
+def recognises(root: Path) -> bool:
+    """True where a dialogue has an annotation file."""
+    try:
+        return bool(find_dialogues(root))
+    except CorpusError:
+        return False
+
+
+def gaps(utterances: Iterable[Utterance]) -> list[str]:
+    """The sessions of which there is nothing here, in one line."""
+    here = {session_of(utterance.group) for utterance in utterances}
+    missing = [session for session in SESSIONS if session not in here]
+    if not missing:
+        return []
+    return [f"{len(missing)} of {len(SESSIONS)} sessions: {', '.join(f'Session{number}' for number in missing)}"]
+
+
+def session_of(group: str) -> int | None:
+    """The session of a dialogue: 1 for Ses01F_impro01."""
+    return int(group[3:5]) if _DIALOGUE.fullmatch(group) else None
+
+
+def script_of(group: str) -> str | None:
+    """The script that a dialogue plays, as script01_1; script01_1b is another take of it. None for improvisations."""
+    script = re.search(r"_(script\d\d_\d)b?$", group)
+    return script[1] if script else None
 
 
 def find_dialogues(root: Path) -> list[Dialogue]:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mesm_data.corpora import by_id, read_lines, read_table
-from mesm_data.corpora._mosei_tree import FILMS, PARTS, RATED, SHEET, Tree, choose_layout, look, parts_found
+from mesm_data.corpora._mosei_tree import FILMS, LAYOUTS, PARTS, RATED, SHEET, Tree, choose_layout, look, parts_found
 from mesm_data.errors import PAPER_DROPS, CorpusError, DataError, Issue, MediaError
 from mesm_data.pickles import read_pickle
 from mesm_data.utterance import Source, Utterance, Vote
@@ -43,7 +43,10 @@ ABOUT = {
     "licence": "CMU-MOSEI, for research; the films belong to those who made them",
     "cite": "AmirAli Bagher Zadeh et al.: Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and "
     "Interpretable Dynamic Fusion Graph. ACL 2018.",
+    "language": "en",
 }
+SPEAKERS_KNOWN = False  # about 1000 people speak in the videos, and nothing names them
+OPTIONS = {"layout": ("auto", *LAYOUTS), "label_policy": ("any", "majority", "mean>=1")}
 
 RATING_COLUMNS = (*RATED, *(f"Answer.{emotion}" for emotion in EMOTIONS))
 CSD_COLUMNS = ("sentiment", "happiness", "sadness", "anger", "surprise", "disgust", "fear")
@@ -107,10 +110,18 @@ def find_layout(root: Path) -> str:
     return choose_layout(look(root), "auto")
 
 
-def survey(root: Path, layout: str = "auto") -> list[str]:
+def recognises(root: Path) -> bool:
+    """True where the parts of one of the layouts are there."""
+    try:
+        return bool(find_layout(root))
+    except CorpusError:
+        return False
+
+
+def survey(root: Path, layout: str = "auto", label_policy: str = "any") -> list[str]:
     """What there is to read, in lines: layout, where its parts lie, clips with and without labels, folds, emotions."""
     tree = look(root)
-    found = list(read(root, layout))
+    found = list(read(root, layout, label_policy))
     utterances = [item for item in found if isinstance(item, Utterance)]
     issues = Counter(item.kind for item in found if isinstance(item, Issue))
     lines = [f"layout: {choose_layout(tree, layout)}", *parts_found(tree), f"labelled clips: {len(utterances)}"]

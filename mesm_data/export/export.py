@@ -25,7 +25,7 @@ from mesm_data.export.huggingface import write_huggingface
 from mesm_data.export.mmsa import write_mmsa
 from mesm_data.export.webdataset import write_webdataset
 from mesm_data.files import exclusive, has_other_files, write_text
-from mesm_data.report.card import CITATION, UNKNOWN
+from mesm_data.report.card import CITATION
 
 PLAN = "export.json"
 
@@ -89,14 +89,13 @@ def _check_folder(out: Path, plan: dict[str, str]) -> None:
         raise DataError(f"{out}: not empty and no export of this program; give another --out")
 
 
-def _about(dataset: Dataset) -> dict[str, str]:
+def _about(dataset: Dataset) -> dict[str, Any]:
     """Title, page, licence and cite of the corpus; empty for data that was made up, which has no corpus."""
-    if dataset.corpus not in corpora.names():
-        return {}
-    return UNKNOWN | {"title": dataset.corpus} | getattr(corpora.load(dataset.corpus), "ABOUT", {})
+    known = "about" in dataset.index or dataset.corpus in corpora.names()
+    return corpora.about(dataset.index) if known else {}
 
 
-def _card(dataset: Dataset, to: str, about: dict[str, str], remarks: dict[str, Any]) -> str:
+def _card(dataset: Dataset, to: str, about: dict[str, Any], remarks: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("mesm_data.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

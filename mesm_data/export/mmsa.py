@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
+from mesm_data import corpora
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.export.samples import samples_of
 from mesm_data.files import commit_file
 from mesm_data.splits.stats import words
-from mesm_data.votes import SELF_REPORTS
 
 
 def write_mmsa(dataset: Dataset, out: Path, raw: Path | None, workers: int) -> dict[str, Any]:
     absent = [part for part in PARTS if part not in dataset.splits]
     if absent:
         raise DataError(f"{dataset.folder}: has no part {', '.join(absent)}; MMSA reads {', '.join(PARTS)}")
-    parts = {part: mmsa_part(samples_of(dataset, part), dataset.emotions) for part in PARTS}
+    actors = tuple(corpora.about(dataset.index)["self_reports"])
+    parts = {part: mmsa_part(samples_of(dataset, part), dataset.emotions, actors) for part in PARTS}
     temporary = out / "features.pkl.tmp"
     with temporary.open("wb") as file:
         pickle.dump({part: made.content for part, made in parts.items()}, file, protocol=4)
@@ -54,7 +55,9 @@ class Part:
     unrated: int  # utterances without a vote on good and bad; they have 0
 
 
-def mmsa_part(samples: Iterable[tuple[dict[str, Any], np.ndarray, np.ndarray]], emotions: Sequence[str]) -> Part:
+def mmsa_part(
+    samples: Iterable[tuple[dict[str, Any], np.ndarray, np.ndarray]], emotions: Sequence[str], actors: tuple[str, ...]
+) -> Part:
     """Samples are rows of a shard, their faces [V, 48, 48, 3] and mels [A, 128, 32]."""
     rows: list[dict[str, Any]] = []
     texts: list[np.ndarray] = []
@@ -65,7 +68,7 @@ def mmsa_part(samples: Iterable[tuple[dict[str, Any], np.ndarray, np.ndarray]], 
         texts.append(_word_rows(row["text"]))
         sounds.append(_sound_rows(mels))
         pictures.append(_thumbnails(faces))
-    judged = [_sentiment(row["votes"]) for row in rows]
+    judged = [_sentiment(row["votes"], actors) for row in rows]
     sentiment = np.array([value or 0.0 for value in judged], np.float32)
     classes = (np.sign(sentiment) + 1).astype(np.int64)
     content = {
@@ -93,10 +96,10 @@ def _name(row: dict[str, Any]) -> str:
     return row["id"] if clip == row["id"] else f"{row['group']}$_${clip}"
 
 
-def _sentiment(votes: Sequence[dict[str, Any]]) -> float | None:
+def _sentiment(votes: Sequence[dict[str, Any]], actors: tuple[str, ...]) -> float | None:
     """The mean of what others than the speaker said of good and bad, 0 for neither; None where nobody did."""
     for name, neither in SENTIMENTS.items():
-        said = [v["value"] for v in votes if v["name"] == name and not v["rater"].startswith(SELF_REPORTS)]
+        said = [v["value"] for v in votes if v["name"] == name and not v["rater"].startswith(actors)]
         if said:
             return float(np.mean(said)) - neither
     return None

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mesm_data import corpora
 from mesm_data.dataset.reader import Dataset, open_dataset
-from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS
+from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS
 from mesm_data.files import write_text
 
 README, CROISSANT = "README.md", "croissant.json"
@@ -20,8 +20,6 @@ CITATION = (
     "Wenliang Dai, Samuel Cahyawijaya, Zihan Liu, Pascale Fung: Multimodal End-to-End Sparse Model for Emotion "
     "Recognition. NAACL 2021."
 )
-# Of a corpus whose module has no ABOUT of its own, or not all of it.
-UNKNOWN = {"licence": "unknown: that of the raw corpus", "page": "", "cite": ""}
 
 # Column -> Croissant's type, its shape where it is a list, what it is. No type: it has columns of its own.
 COLUMNS: dict[str, tuple[str, str | None, str]] = {
@@ -108,7 +106,7 @@ def card(dataset: Dataset) -> str:
     rows = sum(part["utterances"] for part in dataset.index["counts"].values())
     head: dict[str, Any] = {
         "pretty_name": f"{_title(dataset)}, prepared by mesm",
-        "language": ["en"],
+        **({"language": [about["language"]]} if about["language"] else {}),
         "license": "other",
         "license_name": about["licence"],
         **({"license_link": about["page"]} if about["page"] else {}),
@@ -132,7 +130,7 @@ def card(dataset: Dataset) -> str:
         about=about,
         rows=rows,
         columns=COLUMNS,
-        meanings=PAPER_DROPS | LEFT_OUT | DOUBTFUL,
+        meanings=PAPER_DROPS | LEFT_OUT | DOUBTFUL | NOTED,
         paper=CITATION,
     )
 
@@ -152,7 +150,7 @@ def croissant(dataset: Dataset) -> dict[str, Any]:
         "creator": {"@type": "sc:Organization", "name": _title(dataset)},
         "datePublished": _built(dataset),
         "version": f"{dataset.index['schema_version']}.0.0",
-        "inLanguage": "en",
+        **({"inLanguage": about["language"]} if about["language"] else {}),
         "keywords": ["emotion recognition", "multimodal", dataset.corpus],
         "citeAs": about["cite"] or CITATION,
         "distribution": [
@@ -181,12 +179,13 @@ def croissant(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _about(dataset: Dataset) -> dict[str, str]:
-    return UNKNOWN | getattr(corpora.load(dataset.corpus), "ABOUT", {})
+def _about(dataset: Dataset) -> dict[str, Any]:
+    return corpora.about(dataset.index)
 
 
 def _title(dataset: Dataset) -> str:
-    return _about(dataset).get("title", dataset.corpus)
+    title: str = _about(dataset)["title"]
+    return title
 
 
 def _description(dataset: Dataset) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mesm_data import corpora
 from mesm_data.dataset.reader import Dataset, open_dataset
-from mesm_data.errors import DOUBTFUL, LEFT_OUT, PAPER_DROPS, Issue, ShardError
+from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, Issue, ShardError
 from mesm_data.files import write_text
 from mesm_data.report import charts
 from mesm_data.report.sheet import SLOT, Example, Piece, examples, pieces
@@ -27,7 +28,7 @@ from mesm_data.splits.split_report import SplitReport, verdict
 from mesm_data.splits.stats import COLUMNS, count, word_count
 from mesm_data.splits.verify import verify_rows
 from mesm_data.utterance import Vote
-from mesm_data.votes import agreement, only_named, told
+from mesm_data.votes import agreement, by_rater, only_named
 
 SHOWN = 48  # utterances on each contact sheet: about 5 MB a page
 SECONDS = 12.0  # of an utterance on a contact sheet
@@ -155,7 +156,7 @@ def _duration(seconds: float) -> str:
 def _tables(dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the template needs for the tables; a corpus that the paper has not is only counted."""
     if dataset.corpus in corpora_of_the_paper():
-        report = verify_rows(dataset.corpus, rows, dataset.emotions, split=dataset.index["split"])
+        report = verify_rows(dataset.corpus, rows, dataset.emotions, scheme=dataset.index["split"])
         return {"report": report, "verdict": verdict(report), "cells": _cells(report), "leaks": report.leaks}
     known = [_member(row) for row in rows]
     cells = {
@@ -163,7 +164,7 @@ def _tables(dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
         for emotion, row in count(known, dataset.emotions).table.items()
         for column, value in row.items()
     }
-    found: Leaks = leaks(known)
+    found: Leaks = leaks(known, **corpora.leak_rules(dataset.corpus))
     return {"report": None, "verdict": None, "cells": cells, "leaks": found}
 
 
@@ -185,7 +186,12 @@ def _told_figure(value: float | str | None) -> str:
 def _kinds(issues: Sequence[Issue]) -> list[tuple[str, int, str, str]]:
     """Kind, how many, what that means for the utterance, what it is about; in the order of the tables in errors.py."""
     counts = Counter(issue.kind for issue in issues)
-    fates = (("left out, as in the paper", PAPER_DROPS), ("left out", LEFT_OUT), ("doubtful, kept", DOUBTFUL))
+    fates = (
+        ("left out, as in the paper", PAPER_DROPS),
+        ("left out", LEFT_OUT),
+        ("doubtful, kept", DOUBTFUL),
+        ("note", NOTED),
+    )
     return [(kind, counts[kind], fate, text) for fate, kinds in fates for kind, text in kinds.items() if counts[kind]]
 
 
@@ -199,7 +205,7 @@ def _charts(dataset: Dataset, rows: Sequence[Mapping[str, Any]], votes: Sequence
     words = [word_count(row["text"]) for row in rows]
     return [
         _label_chart(dataset, rows),
-        _agreement_chart(votes),
+        _agreement_chart(votes, corpora.about(dataset.index)["self_reports"]),
         _size_chart("Duration", "durations", seconds, "seconds"),
         _size_chart("Words", "words", words, "words (NLTK tokens)"),
         _face_chart(rows),
@@ -238,8 +244,8 @@ def _face_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
     return Chart("Faces found", Markup(charts.bars("faces", counts, labels)), words)
 
 
-def _agreement_chart(votes: Sequence[Sequence[Vote]]) -> Chart:
-    found = agreement(votes)
+def _agreement_chart(votes: Sequence[Sequence[Vote]], self_reports: Sequence[str]) -> Chart:
+    found = agreement(votes, self_reports)
     if not found:
         words = "No alpha: no two raters of one utterance are known, or they never differ."
         return Chart("Rater agreement", Markup(""), words)
@@ -278,7 +284,7 @@ def _is_doubtful(row: Mapping[str, Any]) -> bool:
 
 
 def _shown(example: Example, named: set[str]) -> Shown:
-    return Shown(example, pieces(example, SECONDS), example.seconds > SECONDS, told(example.votes, named))
+    return Shown(example, pieces(example, SECONDS), example.seconds > SECONDS, by_rater(example.votes, named))
 
 
 def _with_code(text: str) -> Markup:

@@ -24,7 +24,7 @@ from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.dataset.schema import faces_of, mels_of
 from mesm_data.errors import ShardError
 from mesm_data.utterance import Vote
-from mesm_data.votes import only_named, told
+from mesm_data.votes import by_rater, only_named
 
 SLOT = 0.5  # seconds
 PIECE = 4  # slots of a piece: what a page breaks its lines at
@@ -137,7 +137,7 @@ def utterance_sheet(dataset: Path, utterance: str, out: Path) -> None:
         raise ShardError(_why_absent(opened, utterance))
     named = only_named([Vote(**vote) for vote in row["votes"]] for row in opened.rows(["votes"]))
     drawn = io.BytesIO()
-    figure = _draw_sheet(found, opened.corpus, told(found.votes, named))
+    figure = _draw_sheet(found, opened.corpus, by_rater(found.votes, named))
     figure.savefig(drawn, format="png", dpi=130, metadata={"Software": None})
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(drawn.getvalue())

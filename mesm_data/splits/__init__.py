@@ -1,1 +1,1 @@
-"""Which utterance is in which part, and the proof that a split is the paper's."""
+"""Which utterance is in which split, and the proof that a dataset is the paper's."""

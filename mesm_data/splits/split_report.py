@@ -1,24 +1,24 @@
-"""`SplitReport`, what `verify-splits` found; and telling it: `to_text`, `to_dict`, `write_differences`, `verdict`."""
+"""`SplitReport`, the result of `verify-splits`, and its forms: `to_text`, `to_dict`, `write_differences`, `verdict`."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mesm_data.splits.expected import PARTS
+from tabulate import tabulate
+
+from mesm_data.splits.expected import SPLITS
 from mesm_data.splits.id_lists import up_to_ten
 from mesm_data.splits.leaks import Leaks
 
-MARKS = {True: "  ", False: " !", None: " ?"}
-COLUMNS = ("words", "seconds", *PARTS)
+MARKS = {True: "", False: "! ", None: "? "}
+COLUMNS = ("words", "seconds", *SPLITS)
+COMPARABLE = ("paper", "lists")  # schemes that claim to be the paper's
 LEAKS = {  # field of Leak -> what it counts
     "speakers": "speakers in both",
     "groups": "dialogues or videos in both",
     "adjacent": "utterances of the second with an adjacent turn of the same speaker in the first",
     "lines": "utterances of the second whose scripted line is in the first",
 }
-
-
 SHOWN_REASONS = 3  # figures that the verdict names; the table marks all
 
 
@@ -27,7 +27,7 @@ class Cell:
     """One figure. `ok` is None where nothing was given to check it with."""
 
     row: str  # an emotion, "utterances" or "digest"
-    column: str  # "words", "seconds" or a part
+    column: str  # "words", "seconds" or a split
     found: float | str | None
     expected: float | str
     ok: bool | None
@@ -35,9 +35,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Difference:
-    """One id that is not where, or not labelled as, the reference has it."""
+    """One id whose split or labels differ from the reference."""
 
-    kind: str  # "missing", "extra", "other part" or "other labels"
+    kind: str  # "missing", "extra", "other split" or "other labels"
     id: str
     found: str
     expected: str
@@ -45,10 +45,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What was found, what was expected, what leaks."""
+    """The figures found and expected, and what leaks."""
 
     corpus: str
-    split: str  # name of the split looked at
+    scheme: str  # of the splits that were checked
     source: str  # where the expected figures are printed
     whose: str  # "the paper's dataset", or that of another manifest
     cells: tuple[Cell, ...]
@@ -58,9 +58,14 @@ class SplitReport:
 
     @property
     def ok(self) -> bool:
-        """True when all that could be checked is the paper's, the ids among it."""
+        """True when everything that could be checked is the paper's, the ids included."""
         ids_are_the_papers = all(cell.ok for cell in self.cells if cell.row == "digest")
         return ids_are_the_papers and not self.wrong and not self.differences
+
+    @property
+    def comparable(self) -> bool:
+        """False where the user asked for another scheme than the paper's."""
+        return self.scheme in COMPARABLE
 
     @property
     def wrong(self) -> tuple[Cell, ...]:
@@ -75,8 +80,8 @@ class SplitReport:
 def to_text(report: SplitReport, strict: bool = False) -> str:
     """Tables, digests, leaks, notes, differing ids and, as the last line, the verdict."""
     blocks = [
-        f"{report.corpus}, split {report.split}. Found / expected ({report.source}); ! differs, ? not checked.",
-        _aligned(_figures(report)),
+        f"{report.corpus}, split {report.scheme}. Found / expected ({report.source}); ! differs, ? not checked.",
+        _table(["", *COLUMNS], _figures(report)),
         "\n".join(_digest_line(cell) for cell in report.cells if cell.row == "digest"),
         _leaks_in_words(report.leaks),
         "\n".join([*report.notes, *_differing(report)]),
@@ -86,12 +91,12 @@ def to_text(report: SplitReport, strict: bool = False) -> str:
 
 
 def to_dict(report: SplitReport, strict: bool = False) -> dict[str, Any]:
-    """The whole report as plain values, for JSON; "ok" is what the exit code says."""
+    """The whole report as plain values, for JSON; "ok" is False where the command exits with 1."""
     return {"ok": report.passes(strict), "verdict": verdict(report, strict)} | asdict(report)
 
 
 def write_differences(path: Path, report: SplitReport) -> None:
-    """Every differing id, tab-separated: kind, id, found, expected. Only the heading where none is known to differ."""
+    """Every differing id, tab-separated: kind, id, found, expected. Only the header where none is known to differ."""
     lines = ["kind\tid\tfound\texpected"]
     lines += [f"{d.kind}\t{d.id}\t{d.found}\t{d.expected}" for d in report.differences or ()]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
@@ -104,11 +109,11 @@ def verdict(report: SplitReport, strict: bool = False) -> str:
     unchecked = sum(cell.ok is None for cell in report.cells)
     figures = f"{len(report.cells) - unchecked} of {len(report.cells)} figures checked, all equal"
     line = f"{report.whose}{', as far as it could be checked' if unchecked else ''}: {figures}"
-    return line if report.passes(strict) else f"{line}; but its parts leak, which --strict does not allow"
+    return line if report.passes(strict) else f"{line}; but its splits leak, which --strict does not allow"
 
 
 def _reasons(report: SplitReport) -> list[str]:
-    reasons = [] if report.split in ("paper", "lists") else [f"split {report.split}"]
+    reasons = [] if report.comparable else [f"split {report.scheme}"]
     totals = [cell for cell in report.cells if cell.row == "utterances"]
     found, expected = sum(int(cell.found or 0) for cell in totals), sum(int(cell.expected) for cell in totals)
     if found != expected:
@@ -130,15 +135,12 @@ def _wrong(cell: Cell) -> str:
 
 def _figures(report: SplitReport) -> list[list[str]]:
     cells = {(cell.row, cell.column): cell for cell in report.cells if cell.row != "digest"}
-    rows = [
-        [row, *(_pair(cells.get((row, column))) for column in COLUMNS)]
-        for row in dict.fromkeys(row for row, _ in cells)
-    ]
-    return [["", *COLUMNS], *rows]
+    rows = dict.fromkeys(row for row, _ in cells)
+    return [[row, *(_pair(cells.get((row, column))) for column in COLUMNS)] for row in rows]
 
 
 def _pair(cell: Cell | None) -> str:
-    return f"{_value(cell.found)} / {_value(cell.expected)}{MARKS[cell.ok]}" if cell else ""
+    return f"{MARKS[cell.ok]}{_value(cell.found)} / {_value(cell.expected)}" if cell else ""
 
 
 def _value(value: float | str | None) -> str:
@@ -149,23 +151,23 @@ def _value(value: float | str | None) -> str:
 
 def _digest_line(cell: Cell) -> str:
     expected = "" if cell.ok else f", expected {cell.expected}"
-    return f"sha256 of the {cell.column} ids: {cell.found}{MARKS[cell.ok].rstrip()}{expected}"
+    return f"{MARKS[cell.ok]}sha256 of the {cell.column} ids: {cell.found}{expected}"
 
 
 def _leaks_in_words(found: Leaks) -> str:
     if not found.pairs:
-        return "Leaks: none, there is one part at most."
+        return "Leaks: none, there is at most one split."
     totals = {"speakers": found.speakers, "groups": found.groups}
-    rows = [["", *(f"{pair.first}, {pair.second}" for pair in found.pairs)]]
+    rows = []
     for field, name in LEAKS.items():
         shared = [_of(getattr(p, field), totals.get(field) or found.utterances[p.second]) for p in found.pairs]
         rows.append([name, *shared])
-    title = "Leaks: what two parts share. Adjacent turns: ids that differ only in the last number, by one."
-    return f"{title}\n{_aligned(rows)}"
+    title = "Leaks: what two splits share. Adjacent turns: ids that differ only in the last number, by one."
+    return f"{title}\n{_table(['', *(f'{pair.first}, {pair.second}' for pair in found.pairs)], rows)}"
 
 
 def _of(number: int | None, total: int) -> str:
-    return "not told" if number is None else f"{number} of {total}"
+    return "unknown" if number is None else f"{number} of {total}"
 
 
 def _differing(report: SplitReport) -> list[str]:
@@ -174,10 +176,6 @@ def _differing(report: SplitReport) -> list[str]:
     return [f"{kind}: {len(ids)} ids: {up_to_ten(ids)}" for kind, ids in by_kind.items()]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for name, *cells in rows:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
-    return "\n".join(lines)
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    align = ("left", *["right"] * (len(header) - 1))
+    return tabulate(rows, header, tablefmt="plain", colalign=align, headersglobalalign="right", disable_numparse=True)

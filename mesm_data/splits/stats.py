@@ -1,7 +1,7 @@
-"""Counting a split as the paper's Tables 1 and 2 do: `count`.
+"""Counting splits as the paper's Tables 1 and 2 do: `count`.
 
 Words are NLTK tokens: sentences by `PunktSentenceTokenizer`, untrained, then `NLTKWordTokenizer`; no download.
-Punctuation counts, and "[LAUGHTER]" is three. Averages run over all parts together.
+Punctuation counts, and "[LAUGHTER]" is three. Averages run over all splits together.
 """
 
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ import pandas as pd
 from nltk.tokenize.destructive import NLTKWordTokenizer
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 
-from mesm_data.splits.expected import PARTS
+from mesm_data.splits.expected import SPLITS
 from mesm_data.splits.split import Member
 
-COLUMNS = ("words", "seconds", *PARTS)
+COLUMNS = ("words", "seconds", *SPLITS)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The table of a split. None: nothing is known to count it from."""
+    """The table of a dataset. None: nothing is known to count it from."""
 
-    table: dict[str, dict[str, float | None]]  # emotion -> COLUMNS: average words and seconds, utterances by part
-    utterances: dict[str, int]  # by part
-    without: dict[str, int]  # "text", "labels", "seconds" -> utterances of which it is not known
+    table: dict[str, dict[str, float | None]]  # emotion -> COLUMNS: average words and seconds, utterances by split
+    utterances: dict[str, int]  # by split
+    without: dict[str, int]  # "text", "labels", "seconds" -> utterances for which it is unknown
 
 
 def count(members: Sequence[Member], emotions: Sequence[str]) -> Counts:
     """Averages and counts per emotion. `emotions` name the members' labels, in their order."""
     frame = pd.DataFrame(
         {
-            "part": [member.part for member in members],
+            "split": [member.split for member in members],
             "words": [None if member.text is None else word_count(member.text) for member in members],
             "seconds": [member.seconds for member in members],
         }
@@ -40,13 +40,13 @@ def count(members: Sequence[Member], emotions: Sequence[str]) -> Counts:
     labelled = without["labels"] < len(members)
     return Counts(
         {emotion: _emotion(frame[labels[emotion] == 1] if labelled else None) for emotion in emotions},
-        {part: int((frame["part"] == part).sum()) for part in PARTS},
+        {split: int((frame["split"] == split).sum()) for split in SPLITS},
         without,
     )
 
 
 def word_count(text: str) -> int:
-    """NLTK tokens of a text."""
+    """The number of NLTK tokens of a text."""
     return len(words(text))
 
 
@@ -61,7 +61,7 @@ def _emotion(chosen: pd.DataFrame | None) -> dict[str, float | None]:
     averages = {
         name: None if chosen[name].isna().all() else float(chosen[name].mean()) for name in ("words", "seconds")
     }
-    return averages | {part: int((chosen["part"] == part).sum()) for part in PARTS}
+    return averages | {split: int((chosen["split"] == split).sum()) for split in SPLITS}
 
 
 _SENTENCES = PunktSentenceTokenizer()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mesm_data.corpora.iemocap import EMOTIONS, VOTED
-from mesm_data.splits.expected import PARTS, Expected, ids_digest, read_expected
+from mesm_data.splits.expected import SPLITS, Expected, ids_digest, read_expected
 from mesm_data.synth import dialogues as plans
 from mesm_data.synth.chance import chance
 from mesm_data.synth.dialogues import Turn
@@ -60,7 +60,7 @@ def _write_lists(out: Path, parts: dict[str, list[str]], expected: Expected) -> 
         source=f"made up by mesm-data synth, after {expected.source}",
         digests={part: ids_digest(ids) for part, ids in parts.items()},
         lists_url="",
-        lists_files={part: f"lists/{part}.txt" for part in PARTS},
+        lists_files={part: f"lists/{part}.txt" for part in SPLITS},
     )
     (out / "expected.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
 
@@ -69,7 +69,7 @@ def _drafts(expected: Expected, seed: int) -> Iterator[Draft]:
     """Label, duration and length of every turn of the corpus: per emotion, sums that give the table's averages."""
     for code, emotion in zip(VOTED, EMOTIONS, strict=True):
         row = expected.table[emotion]
-        count = int(sum(row[part] for part in PARTS))
+        count = int(sum(row[part] for part in SPLITS))
         extremes = {"neu": [SHORTEST], "fru": [LONGEST]}.get(code, [])
         yield from _draft(code, count, row["seconds"], row["words"], extremes, chance(seed, "draft", code))
     for code, count in NOT_KEPT.items():
@@ -139,10 +139,10 @@ def _line(dialogue: str, turn: str, emotion: str, words: int, seed: int) -> str:
 
 def _deal(turns: list[Turn], expected: Expected, seed: int) -> dict[str, list[str]]:
     """Part -> ids, drawn at random for each emotion, as many as the table says."""
-    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
     for code, emotion in zip(VOTED, EMOTIONS, strict=True):
         ids = [turn.id for turn in turns if turn.code == code]
         order = iter(chance(seed, "deal", code).permutation(ids))
-        for part in PARTS:
+        for part in SPLITS:
             parts[part] += [str(next(order)) for _ in range(int(expected.table[emotion][part]))]
     return {part: [str(name) for name in chance(seed, "list", part).permutation(ids)] for part, ids in parts.items()}

@@ -14,7 +14,7 @@ from mesm_data import files
 from mesm_data.clip import Clip, Recipe
 from mesm_data.dataset import schema, writer
 from mesm_data.files import new_folder
-from mesm_data.splits.split import Split
+from mesm_data.splits.split import Splits
 from mesm_data.utterance import Source, Utterance, write_utterances
 
 MODALITIES = ("TAV", "TA", "TV", "AV", "T", "A", "V")
@@ -93,7 +93,7 @@ def write_samples(
     with new_folder(out) as folder:
         (folder / "shards").mkdir()
         recipe = Recipe()
-        split = Split(
+        split = Splits(
             f"made:{settings['seed']}",
             {part: tuple(f"{corpus}-{part}-{n:05d}" for n in range(size)) for part, size in parts.items()},
         )
@@ -105,7 +105,7 @@ def write_samples(
             "recipe_digest": recipe.digest,
             "reader": settings,
             "raw": None,
-            "split": split.name,
+            "split": split.scheme,
             "split_digest": split.digest,
             "tools": {name: version(name) for name in ("mesm", "numpy", "pyarrow")},
         }
@@ -140,10 +140,10 @@ def write_samples(
 
 
 def _pieces(
-    corpus: str, split: Split, seed: int, sample: Callable[[np.random.Generator], Sample]
+    corpus: str, split: Splits, seed: int, sample: Callable[[np.random.Generator], Sample]
 ) -> Iterator[tuple[str, list[schema.Row], list[Sample]]]:
     """Name, rows and samples of each shard."""
-    for number, (part, ids) in enumerate(split.parts.items()):
+    for number, (part, ids) in enumerate(split.ids.items()):
         count = -(-len(ids) // SHARD_ROWS)
         for k in range(count):
             chosen = range(k * SHARD_ROWS, min((k + 1) * SHARD_ROWS, len(ids)))

@@ -24,7 +24,7 @@ from mesm_data.dataset import reader, schema, verify
 from mesm_data.errors import DOUBTFUL, DataError
 from mesm_data.files import exclusive
 
-IEMOCAP = Settings(split="random", max_issues=0.5, workers=2)
+IEMOCAP = Settings(scheme="random", max_issues=0.5, workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,9 @@ def test_a_second_run_redoes_nothing(raw: Path, built: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("differs", "settings"),
     [
-        ("recipe step 0.5, now asked for with 1.0", replace(IEMOCAP, recipe=Recipe(step=1.0))),
-        ('split "random:0", now asked for with "random:1"', replace(IEMOCAP, seed=1)),
-        ("shard_mb 256, now asked for with 7", replace(IEMOCAP, shard_mb=7)),
+        ("recipe step 0.5, now requested with 1.0", replace(IEMOCAP, recipe=Recipe(step=1.0))),
+        ('split "random:0", now requested with "random:1"', replace(IEMOCAP, seed=1)),
+        ("shard_mb 256, now requested with 7", replace(IEMOCAP, shard_mb=7)),
     ],
 )
 def test_another_plan_in_the_same_folder_is_refused(raw: Path, built: Path, differs: str, settings: Settings) -> None:
@@ -115,7 +115,7 @@ def test_another_raw_tree_is_refused(raw: Path, built: Path, tmp_path: Path) -> 
     wav = next(path for path in sorted((tmp_path / "raw").rglob("*.wav")) if not path.name.startswith("._"))
     wav.write_bytes(wav.read_bytes()[:-100])
     with pytest.raises(
-        DataError, match="holds a build of another raw tree: its annotations, or the names or sizes of its media"
+        DataError, match="holds a build of another raw folder: its annotations, or the names or sizes of its media"
     ):
         build("iemocap", tmp_path / "raw", built, IEMOCAP)
 
@@ -176,13 +176,13 @@ def test_a_build_that_began_while_another_looked_is_not_overwritten(
             yield
 
     monkeypatch.setattr("mesm_data.build.exclusive", late)
-    with pytest.raises(DataError, match="this folder holds a build with schema_version null, now asked for with 1"):
+    with pytest.raises(DataError, match="this folder holds a build with schema_version null, now requested with 1"):
         build("iemocap", raw, out, IEMOCAP)
     assert json.loads((out / "build.json").read_text()) == {"corpus": "meld"}
 
 
 def test_too_many_issues_stop_the_build_before_hours_are_spent(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(?s)--max-issues allows 0:\n.*no-media, as Ses.*What was built stays"):
+    with pytest.raises(DataError, match=r"(?s)--max-issues allows 0:\n.*no-media, as Ses.*What was built is kept"):
         build("iemocap", raw, tmp_path / "out", replace(IEMOCAP, max_issues=0))
     assert not (tmp_path / "out" / "index.json").exists()
 
@@ -196,18 +196,25 @@ def test_a_stopped_build_goes_on_once_more_issues_are_allowed(raw: Path, built: 
     assert fingerprint(out) == fingerprint(built)
 
 
-def test_a_file_that_hangs_the_decoder_costs_its_video_only(raw: Path, built: Path, tmp_path: Path) -> None:
+def test_a_pipe_in_the_place_of_a_video_costs_its_video_only(raw: Path, built: Path, tmp_path: Path) -> None:
     shutil.copytree(raw, tmp_path / "raw")
     dataset = reader.open_dataset(built)
     group = next(dataset.rows(["group"]))["group"]
     film = next((tmp_path / "raw").rglob(f"{group}.avi"))
     film.unlink()
-    os.mkfifo(film)  # whoever opens it waits for ever
-    summary = build("iemocap", tmp_path / "raw", tmp_path / "out", replace(IEMOCAP, timeout=10.0, max_issues=0.9))
-    lost = [issue for issue in issues_of(tmp_path / "out") if issue["kind"] == "job-failed"]
+    os.mkfifo(film)  # opening it would take forever
+    summary = build("iemocap", tmp_path / "raw", tmp_path / "out", replace(IEMOCAP, max_issues=0.9))
+    lost = [issue for issue in issues_of(tmp_path / "out") if issue["detail"].endswith("a pipe, expected a video file")]
     assert {issue["utterance"].rpartition("_")[0] for issue in lost} == {group}
-    assert "no result within 10 s" in lost[0]["detail"]
-    assert summary.kept == sum(1 for row in dataset.rows(["group"]) if row["group"] != group)
+    assert {issue["kind"] for issue in lost} == {"no-media"}
+    assert summary.utterances == sum(1 for row in dataset.rows(["group"]) if row["group"] != group)
+
+
+def test_a_recording_that_takes_too_long_costs_itself_and_the_option_that_allows_more_is_named(
+    raw: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"no result within 0\.1 s, 2 times; --timeout allows more"):
+        build("iemocap", raw, tmp_path / "out", replace(IEMOCAP, timeout=0.1, max_issues=0.5))
 
 
 def test_shards_are_of_even_size(raw: Path, built: Path, tmp_path: Path) -> None:

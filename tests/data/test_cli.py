@@ -51,7 +51,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
     [
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "a file cannot be written (Disk quota exceeded); make room"),
         (PermissionError(errno.EACCES, "Permission denied", "out/x"), 1, "mesm-data: out/x: Permission denied"),
-        (KeyboardInterrupt(), 130, "mesm-data: interrupted; the same command goes on from here"),
+        (KeyboardInterrupt(), 130, "mesm-data: interrupted; the same command resumes here"),
     ],
 )
 def test_what_stops_a_command_is_told_in_one_line(
@@ -61,7 +61,7 @@ def test_what_stops_a_command_is_told_in_one_line(
         raise raised
 
     monkeypatch.setattr("mesm_data.build.build", stop)
-    words = ["build", "iemocap", "--raw", tmp_path, "--out", tmp_path / "out"]
+    words = ["build", "iemocap", "--split", "random", "--raw", tmp_path, "--out", tmp_path / "out"]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == code
     assert told in result.stderr

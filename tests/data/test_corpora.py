@@ -80,7 +80,7 @@ def test_a_binary_file_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_a_file_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="cannot be read: Is a directory"):
+    with pytest.raises(CorpusError, match="found a folder, expected a file"):
         list(read_lines(tmp_path))
 
 

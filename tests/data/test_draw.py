@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesm_data.corpora.iemocap import session_of
 from mesm_data.errors import SplitError
 from mesm_data.splits import draw
 from mesm_data.utterance import Utterance
@@ -67,13 +68,13 @@ def test_grouped_parts_cut_utterances_and_every_emotion_alike_and_tear_no_group(
 def test_three_groups_make_three_parts_and_two_cannot() -> None:
     utterances = [mosei_clip(f"v{video}", clip) for video in range(3) for clip in range(4)]
     assert sorted(len(ids) for ids in draw.by_group(utterances, seed=0).values()) == [4, 4, 4]
-    with pytest.raises(SplitError, match="2 dialogues or videos cannot fill the parts train, valid, test"):
+    with pytest.raises(SplitError, match="2 dialogues or videos cannot fill the splits train, valid, test"):
         draw.by_group(utterances[:8], seed=0)
 
 
 def test_a_session_split_tests_on_one_session_and_validates_on_whole_dialogues_of_the_others() -> None:
     utterances = small_iemocap()
-    parts = draw.by_session(utterances, session=3, seed=0)
+    parts = draw.by_session(utterances, 3, session_of, seed=0)
     assert {name[:5] for name in parts["test"]} == {"Ses03"}
     assert len(parts["test"]) == 48
     train, valid = groups_of(utterances, parts["train"]), groups_of(utterances, parts["valid"])
@@ -84,5 +85,5 @@ def test_a_session_split_tests_on_one_session_and_validates_on_whole_dialogues_o
 
 def test_a_session_that_is_not_in_this_copy_is_told_with_those_that_are() -> None:
     turns = [u for u in small_iemocap() if u.id[:5] in ("Ses01", "Ses02")]
-    with pytest.raises(SplitError, match=r"no dialogue Ses04\.\.\., sessions found: Ses01, Ses02"):
-        draw.by_session(turns, session=4, seed=0)
+    with pytest.raises(SplitError, match=r"session:4 has no dialogue here; found session:1, session:2"):
+        draw.by_session(turns, 4, session_of, seed=0)

@@ -32,10 +32,10 @@ def test_windows_line_ends_a_mark_at_the_start_and_blank_lines_do_no_harm(tmp_pa
     [
         ("valid.txt", None, r"no valid\.txt or valid_split\.txt; expected an id list for each of train, valid, test"),
         ("valid_split.txt", b"c_1\n", r"both valid\.txt and valid_split\.txt; expected one of them"),
-        ("valid.txt", b"\n", r"valid\.txt: no ids, expected one a line"),
-        ("valid.txt", b"\xff\xfe\x00", r"valid\.txt: cannot be read .*expected one id a line"),
-        ("valid.txt", b"c_1\nc_2\nc_1\n", r"valid\.txt: 1 ids stand twice: c_1"),
-        ("valid.txt", b"c_1\na_1\nd_1\n", r"2 ids are in two parts: a_1, d_1"),
+        ("valid.txt", b"\n", r"valid\.txt: no ids, expected one per line"),
+        ("valid.txt", b"\xff\xfe\x00", r"valid\.txt: cannot be read .*expected one id per line"),
+        ("valid.txt", b"c_1\nc_2\nc_1\n", r"valid\.txt: 1 ids are listed twice: c_1"),
+        ("valid.txt", b"c_1\na_1\nd_1\n", r"2 ids are in two splits: a_1, d_1"),
     ],
 )
 def test_lists_that_do_not_fit_are_told(tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
@@ -49,7 +49,7 @@ def test_lists_that_do_not_fit_are_told(tmp_path: Path, file: str, content: byte
 
 def test_of_many_ids_ten_are_named(tmp_path: Path) -> None:
     write_lists(tmp_path, PARTS | {"valid": [f"v_{n:02d}" for n in range(12)] * 2})
-    with pytest.raises(SplitError, match=r"12 ids stand twice: v_00, .*, v_09, \.\.\.$"):
+    with pytest.raises(SplitError, match=r"12 ids are listed twice: v_00, .*, v_09, \.\.\.$"):
         read_lists(tmp_path)
 
 

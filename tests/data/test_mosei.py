@@ -745,7 +745,7 @@ def test_every_dropped_clip_is_told_with_the_rule_that_drops_it() -> None:
             )
             for n in range(3)
         ),
-        Issue("JGEEA_JVriE_9", "after-media-end", "starts after the media end: at 58.568 s"),
+        Issue("JGEEA_JVriE_9", "after-media-end", "starts after the end of the media: at 58.568 s"),
         Issue("zz__notInAnyFold_0", "no-fold", "video is in no standard fold: zz__notInAnyFold"),
     ]
 

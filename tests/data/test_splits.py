@@ -7,7 +7,7 @@ import pytest
 from mesm_data.corpora import mosei
 from mesm_data.errors import PAPER_DROPS, Issue, SplitError
 from mesm_data.splits.expected import ids_digest, read_expected
-from mesm_data.splits.split import Split, make_split, members
+from mesm_data.splits.split import Splits, make_splits, members
 from mesm_data.utterance import Utterance
 from tests.data.annotated import iemocap_turn, in_three, mosei_clip, paper_of, publish, small_iemocap, write_lists
 
@@ -39,9 +39,9 @@ def test_the_published_lists_have_the_digests_of_the_manifests(shared: Path) -> 
 
 def test_the_papers_split_of_mosei_follows_from_the_labels_alone(shared: Path) -> None:
     utterances = mosei.read_labels_csv(shared / "mosei" / "utterances.csv")
-    split, issues = make_split("paper", "mosei", utterances)
-    assert {part: len(ids) for part, ids in split.parts.items()} == {"train": 14524, "valid": 1765, "test": 4188}
-    assert {part: ids_digest(ids) for part, ids in split.parts.items()} == read_expected("mosei").digests
+    split, issues = make_splits("paper", "mosei", utterances)
+    assert {part: len(ids) for part, ids in split.ids.items()} == {"train": 14524, "valid": 1765, "test": 4188}
+    assert {part: ids_digest(ids) for part, ids in split.ids.items()} == read_expected("mosei").digests
     assert len(issues) == 23259 - 20477
     assert set(kinds(issues)) == {"no-fold", "negative-start", "after-media-end"}
 
@@ -59,23 +59,23 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[st
 
 
 def test_published_lists_make_the_papers_split(tmp_path: Path, listed: dict[str, list[str]]) -> None:
-    split, issues = make_split("paper", "iemocap", small_iemocap(), lists=tmp_path / "lists")
-    assert split == Split("paper", {part: tuple(sorted(ids)) for part, ids in listed.items()})
+    split, issues = make_splits("paper", "iemocap", small_iemocap(), lists=tmp_path / "lists")
+    assert split == Splits("paper", {part: tuple(sorted(ids)) for part, ids in listed.items()})
     assert issues == []
 
 
 def test_a_partial_copy_keeps_its_part_and_says_what_it_lacks(tmp_path: Path, listed: dict[str, list[str]]) -> None:
     here = [u for u in small_iemocap() if u.id.startswith("Ses02")]
-    split, issues = make_split("paper", "iemocap", here, lists=tmp_path / "lists")
-    assert split.name == "paper"
-    assert sorted(name for ids in split.parts.values() for name in ids) == sorted(u.id for u in here)
+    split, issues = make_splits("paper", "iemocap", here, lists=tmp_path / "lists")
+    assert split.scheme == "paper"
+    assert sorted(name for ids in split.ids.values() for name in ids) == sorted(u.id for u in here)
     assert len(split.absent) == 240 - 48
     assert issues == []
 
 
 def test_an_utterance_in_no_list_is_an_issue(tmp_path: Path, listed: dict[str, list[str]]) -> None:
     more = iemocap_turn("Ses01F_impro01_F099")
-    _, issues = make_split("paper", "iemocap", [*small_iemocap(), more], lists=tmp_path / "lists")
+    _, issues = make_splits("paper", "iemocap", [*small_iemocap(), more], lists=tmp_path / "lists")
     assert issues == [Issue("Ses01F_impro01_F099", "no-part", "in none of the lists train, valid, test")]
     assert "no-part" in PAPER_DROPS
 
@@ -85,54 +85,54 @@ def test_lists_other_than_the_published_ones_are_not_called_the_papers(
 ) -> None:
     listed["valid"].append(listed["train"].pop())
     write_lists(tmp_path / "lists", listed)
-    split, _ = make_split("paper", "iemocap", small_iemocap(), lists=tmp_path / "lists")
-    assert split.name == "lists"
+    split, _ = make_splits("paper", "iemocap", small_iemocap(), lists=tmp_path / "lists")
+    assert split.scheme == "lists"
 
 
 def test_without_lists_both_ways_to_get_them_are_named(listed: dict[str, list[str]]) -> None:
     with pytest.raises(SplitError, match="--lists DIR, or fetch them once with `mesm-data splits fetch iemocap`"):
-        make_split("paper", "iemocap", small_iemocap())
+        make_splits("paper", "iemocap", small_iemocap())
 
 
 def test_lists_in_the_cache_are_used(tmp_path: Path, listed: dict[str, list[str]]) -> None:
     write_lists(tmp_path / "cache" / "mesm" / "splits" / "iemocap", listed)
-    assert make_split("paper", "iemocap", small_iemocap())[0].name == "paper"
+    assert make_splits("paper", "iemocap", small_iemocap())[0].scheme == "paper"
 
 
 def test_lists_of_another_corpus_are_refused(tmp_path: Path, listed: dict[str, list[str]]) -> None:
     write_lists(tmp_path / "other", {"train": ["-6rXp3zJ3kc_3"], "valid": ["b_1"], "test": ["Ses01F_impro01_F000"]})
     with pytest.raises(SplitError, match="2 ids are unknown, not of the form of iemocap: -6rXp3zJ3kc_3, b_1"):
-        make_split("paper", "iemocap", small_iemocap(), lists=tmp_path / "other")
+        make_splits("paper", "iemocap", small_iemocap(), lists=tmp_path / "other")
     write_lists(tmp_path / "elsewhere", {part: [f"Ses05M_impro08_F{n:03d}"] for n, part in enumerate(listed)})
     with pytest.raises(
-        SplitError, match="none of its 3 ids is in this copy of iemocap; the lists say Ses05M_impro08_F000"
+        SplitError, match="none of its 3 ids is in this copy of iemocap; the lists hold Ses05M_impro08_F000"
     ):
-        make_split("paper", "iemocap", small_iemocap(), lists=tmp_path / "elsewhere")
+        make_splits("paper", "iemocap", small_iemocap(), lists=tmp_path / "elsewhere")
 
 
 def test_lists_go_with_the_papers_split_only(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="id lists go with the split 'paper', not with 'random'"):
-        make_split("random", "iemocap", small_iemocap(), lists=tmp_path)
+        make_splits("random", "iemocap", small_iemocap(), lists=tmp_path)
 
 
 # Folds and the cleaning rule.
 
 
 def test_the_papers_rule_drops_no_fold_misaligned_and_late_clips_of_mosei() -> None:
-    split, issues = make_split("paper", "mosei", some_videos())
-    assert {part: len(ids) for part, ids in split.parts.items()} == {"train": 6, "valid": 6, "test": 6}
+    split, issues = make_splits("paper", "mosei", some_videos())
+    assert {part: len(ids) for part, ids in split.ids.items()} == {"train": 6, "valid": 6, "test": 6}
     assert kinds(issues) == {"after-media-end": 1, "negative-start": 2, "no-fold": 3}
 
 
 def test_the_official_folds_are_not_cleaned() -> None:
-    split, issues = make_split("official", "mosei", some_videos())
-    assert {part: len(ids) for part, ids in split.parts.items()} == {"train": 9, "valid": 6, "test": 6}
+    split, issues = make_splits("official", "mosei", some_videos())
+    assert {part: len(ids) for part, ids in split.ids.items()} == {"train": 9, "valid": 6, "test": 6}
     assert {issue.detail for issue in issues} == {"in-no-fold is in no standard fold"}
 
 
 def test_a_corpus_without_folds_says_what_there_is() -> None:
-    with pytest.raises(SplitError, match="iemocap has no official folds; take one of random, grouped, session:N"):
-        make_split("official", "iemocap", small_iemocap())
+    with pytest.raises(SplitError, match="iemocap has no official folds; use one of random, grouped, session:N"):
+        make_splits("official", "iemocap", small_iemocap())
 
 
 # Drawn.
@@ -140,17 +140,17 @@ def test_a_corpus_without_folds_says_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["random", "grouped"])
 def test_a_drawn_split_leaves_out_misaligned_videos_and_keeps_those_in_no_fold(name: str) -> None:
-    split, issues = make_split(name, "mosei", some_videos(), seed=3)
-    assert split.name == f"{name}:3"
+    split, issues = make_splits(name, "mosei", some_videos(), seed=3)
+    assert split.scheme == f"{name}:3"
     assert kinds(issues) == {"negative-start": 2}
-    assert sum(len(ids) for ids in split.parts.values()) == len(some_videos()) - 2
-    assert any(name.startswith("in-no-fold") for ids in split.parts.values() for name in ids)
+    assert sum(len(ids) for ids in split.ids.values()) == len(some_videos()) - 2
+    assert any(name.startswith("in-no-fold") for ids in split.ids.values() for name in ids)
 
 
 def test_a_session_split_says_session_and_seed() -> None:
-    split, issues = make_split("session:2", "iemocap", small_iemocap(), seed=1)
-    assert split.name == "session:2:1"
-    assert {name[:5] for name in split.parts["test"]} == {"Ses02"}
+    split, issues = make_splits("session:2", "iemocap", small_iemocap(), seed=1)
+    assert split.scheme == "session:2:1"
+    assert {name[:5] for name in split.ids["test"]} == {"Ses02"}
     assert issues == []
 
 
@@ -159,32 +159,32 @@ def test_an_unknown_split_is_told_with_the_known_ones(name: str) -> None:
     with pytest.raises(
         SplitError, match=f"split '{name}', expected one of paper, official, random, grouped, session:N"
     ):
-        make_split(name, "iemocap", small_iemocap())
+        make_splits(name, "iemocap", small_iemocap())
 
 
 def test_ids_that_stand_twice_in_a_copy_are_told() -> None:
-    with pytest.raises(SplitError, match="1 utterance ids stand twice in this copy: Ses01F_impro01_F000"):
-        make_split("random", "iemocap", [*small_iemocap(), small_iemocap()[0]])
+    with pytest.raises(SplitError, match="1 utterance ids occur twice in this copy: Ses01F_impro01_F000"):
+        make_splits("random", "iemocap", [*small_iemocap(), small_iemocap()[0]])
 
 
 def test_no_utterances_cannot_be_split() -> None:
     with pytest.raises(SplitError, match="no utterances to split"):
-        make_split("random", "iemocap", [])
+        make_splits("random", "iemocap", [])
 
 
 def test_the_digest_of_a_split_depends_on_its_parts_alone() -> None:
-    one = Split("paper", {"train": ("a_1",), "test": ("b_1",)})
-    assert one.digest == Split("official", {"test": ("b_1",), "train": ("a_1",)}, ("c_1",)).digest
-    assert one.digest != Split("paper", {"train": ("b_1",), "test": ("a_1",)}).digest
+    one = Splits("paper", {"train": ("a_1",), "test": ("b_1",)})
+    assert one.digest == Splits("official", {"test": ("b_1",), "train": ("a_1",)}, ("c_1",)).digest
+    assert one.digest != Splits("paper", {"train": ("b_1",), "test": ("a_1",)}).digest
 
 
 # Members.
 
 
 def test_members_tell_what_is_known_and_nothing_else() -> None:
-    split = Split("lists", {"train": ("Ses01F_impro01_M000",), "test": ("Ses05M_script01_1_F002",)})
+    split = Splits("lists", {"train": ("Ses01F_impro01_M000",), "test": ("Ses05M_script01_1_F002",)})
     turn = iemocap_turn("Ses01F_impro01_M000", "sadness", seconds=2.5, text="")
     known, unknown = members(split, [turn], expected=read_expected("iemocap"))
-    assert (known.part, known.text, known.labels, known.seconds) == ("train", None, (0, 0, 0, 0, 0, 1), 2.5)
-    assert (unknown.part, unknown.text, unknown.labels, unknown.seconds) == ("test", None, None, None)
+    assert (known.split, known.text, known.labels, known.seconds) == ("train", None, (0, 0, 0, 0, 0, 1), 2.5)
+    assert (unknown.split, unknown.text, unknown.labels, unknown.seconds) == ("test", None, None, None)
     assert (unknown.speaker, unknown.group) == ("Ses05F", "Ses05M_script01_1")

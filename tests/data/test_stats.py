@@ -6,7 +6,7 @@ import pytest
 
 from mesm_data.corpora import iemocap, mosei
 from mesm_data.splits.expected import read_expected
-from mesm_data.splits.split import Member, make_split, members
+from mesm_data.splits.split import Member, make_splits, members
 from mesm_data.splits.stats import Counts, count, word_count
 
 EMOTIONS = ("anger", "sadness")
@@ -63,9 +63,9 @@ def test_nothing_counts_as_nothing() -> None:
 
 def test_table_2_comes_out_of_the_public_labels_in_every_cell_but_the_words(shared: Path) -> None:
     utterances = mosei.read_labels_csv(shared / "mosei" / "utterances.csv")
-    split, _ = make_split("paper", "mosei", utterances)
+    split, _ = make_splits("paper", "mosei", utterances)
     table = count(members(split, utterances), mosei.EMOTIONS).table
     for emotion, row in read_expected("mosei").table.items():
         assert table[emotion]["words"] is None
         assert table[emotion]["seconds"] == pytest.approx(row["seconds"], abs=0.01)
-        assert [table[emotion][part] for part in split.parts] == [row[part] for part in split.parts]
+        assert [table[emotion][part] for part in split.ids] == [row[part] for part in split.ids]

@@ -66,7 +66,7 @@ def test_one_id_moved_in_the_lists_of_mosei_is_named(shared: Path, tmp_path: Pat
     write_lists(tmp_path / "lists", parts | {"train": [*parts["train"], moved]})
     utterances = mosei.read_labels_csv(shared / "mosei" / "utterances.csv")
     report = verify_corpus("mosei", utterances=utterances, lists=tmp_path / "lists")
-    assert differing(report) == [("other part", moved, "valid", "train")]
+    assert differing(report) == [("other split", moved, "valid", "train")]
     assert not report.ok
     assert verdict(report) == "not the paper's dataset: 1 ids differ from the lists"
 
@@ -141,7 +141,7 @@ def test_what_the_paper_printed_passes(tmp_path: Path, paper: Expected) -> None:
     report = verify_corpus("iemocap", utterances=small_iemocap(), lists=tmp_path / "lists")
     assert report.ok
     assert verdict(report) == "the paper's dataset: 36 of 36 figures checked, all equal"
-    assert verdict(report, strict=True).endswith("; but its parts leak, which --strict does not allow")
+    assert verdict(report, strict=True).endswith("; but its splits leak, which --strict does not allow")
     assert report.notes == ()
 
 
@@ -180,8 +180,8 @@ def test_an_id_moved_between_lists_is_seen_and_named_once_the_published_ones_are
     assert report.notes[-1].startswith("Which ids differ is not known: ")
     write_lists(tmp_path / "cache" / "mesm" / "splits" / "iemocap", in_three([u.id for u in small_iemocap()]))
     report = verify_corpus("iemocap", lists=tmp_path / "moved")
-    assert differing(report) == [("other part", moved, "test", "train")]
-    assert f"other part: 1 ids: {moved}" in to_text(report)
+    assert differing(report) == [("other split", moved, "test", "train")]
+    assert f"other split: 1 ids: {moved}" in to_text(report)
 
 
 def test_an_id_exchanged_for_another_changes_no_count_and_is_seen_by_its_digest(
@@ -201,7 +201,7 @@ def test_a_turn_that_the_copy_lacks_and_one_that_no_list_has_are_named(tmp_path:
     report = verify_corpus("iemocap", utterances=[*small_iemocap()[1:], more], lists=tmp_path / "lists")
     assert not report.ok
     assert differing(report) == [
-        ("extra", more.id, "no part", "-"),
+        ("extra", more.id, "none", "-"),
         ("missing", lacking.id, "-", "valid"),
     ]
     assert verdict(report) == "not the paper's dataset: 239 of 240 utterances"
@@ -219,7 +219,7 @@ def test_nothing_to_check_is_an_error_that_names_the_ways(paper: Expected) -> No
 
 def test_mosei_without_anything_names_the_labels_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(SplitError, match="`mesm-data splits fetch mosei`, or give --labels CSV"):
+    with pytest.raises(SplitError, match=r"`mesm-data splits fetch mosei`; .*; or give --labels CSV"):
         verify_corpus("mosei")
 
 
@@ -245,13 +245,13 @@ def rows_of(utterances: list[Utterance]) -> list[dict[str, object]]:
 
 
 def test_the_rows_of_the_papers_dataset_pass(paper: Expected) -> None:
-    report = verify_rows("iemocap", rows_of(small_iemocap()), iemocap.EMOTIONS, split="paper")
+    report = verify_rows("iemocap", rows_of(small_iemocap()), iemocap.EMOTIONS, scheme="paper")
     assert report.ok
     assert report.differences is None
 
 
 def test_a_part_of_the_corpus_with_a_drawn_split_says_plainly_what_it_is(paper: Expected) -> None:
-    report = verify_rows("iemocap", rows_of(small_iemocap()[:61]), iemocap.EMOTIONS, split="random:0")
+    report = verify_rows("iemocap", rows_of(small_iemocap()[:61]), iemocap.EMOTIONS, scheme="random:0")
     assert not report.ok
     assert to_text(report).splitlines()[-1] == "not the paper's dataset: split random:0, 61 of 240 utterances"
 
@@ -259,24 +259,24 @@ def test_a_part_of_the_corpus_with_a_drawn_split_says_plainly_what_it_is(paper: 
 def test_a_label_that_differs_from_the_raw_annotations_is_named(tmp_path: Path, paper: Expected) -> None:
     rows = rows_of(changed(5, labels=(0, 0, 0, 0, 1, 0)))
     report = verify_rows(
-        "iemocap", rows, iemocap.EMOTIONS, split="paper", utterances=small_iemocap(), lists=tmp_path / "lists"
+        "iemocap", rows, iemocap.EMOTIONS, scheme="paper", utterances=small_iemocap(), lists=tmp_path / "lists"
     )
     before = ",".join(map(str, small_iemocap()[5].labels))
     assert differing(report) == [("other labels", small_iemocap()[5].id, "0,0,0,0,1,0", before)]
 
 
 def test_a_dataset_without_utterances_is_not_the_papers(paper: Expected) -> None:
-    report = verify_rows("iemocap", [], iemocap.EMOTIONS, split="paper")
+    report = verify_rows("iemocap", [], iemocap.EMOTIONS, scheme="paper")
     assert not report.ok
     assert verdict(report) == "not the paper's dataset: 0 of 240 utterances"
-    assert "Leaks: none, there is one part at most." in to_text(report)
+    assert "Leaks: none, there is at most one split." in to_text(report)
 
 
 def test_emotions_in_another_order_are_counted_by_name_and_other_emotions_are_refused(paper: Expected) -> None:
     turned = [row | {"labels": row["labels"][::-1]} for row in rows_of(small_iemocap())]  # type: ignore[index]
-    assert verify_rows("iemocap", turned, iemocap.EMOTIONS[::-1], split="paper").ok
+    assert verify_rows("iemocap", turned, iemocap.EMOTIONS[::-1], scheme="paper").ok
     with pytest.raises(SplitError, match="iemocap: emotions joy, expected anger, excited"):
-        verify_rows("iemocap", [], ("joy",), split="paper")
+        verify_rows("iemocap", [], ("joy",), scheme="paper")
 
 
 # How it is told.

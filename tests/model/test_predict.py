@@ -69,7 +69,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Path]:
     folder = tmp_path_factory.mktemp("built")
     synth.write_mosei(folder / "raw", 1, seconds=8, awkward=False, size=(320, 240))
     shutil.rmtree(folder / "raw" / "Raw" / "Audio")
-    build("mosei", folder / "raw", folder / "set", Settings(split="random", recipe=Recipe(0.4, sample_rate=44_100)))
+    build("mosei", folder / "raw", folder / "set", Settings(scheme="random", recipe=Recipe(0.4, sample_rate=44_100)))
     return open_dataset(folder / "set"), folder / "raw"
 
 
