@@ -17,7 +17,9 @@ MOST_MODULES = 14  # in one folder
 LAYERS = {
     "mesm_data": (
         "errors",
-        "clip utterance files pickles",
+        "state",
+        "files",
+        "clip utterance pickles",
         "votes media",
         "corpora faces",
         "decode splits dataset",

@@ -1,8 +1,6 @@
 """What goes into a shard comes out of it, and no byte of a dataset can change unseen."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -168,20 +166,3 @@ def test_a_folder_without_a_dataset_says_so(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text("{cut")
     with pytest.raises(ShardError, match="not an index of a dataset"):
         reader_module.open_dataset(tmp_path)
-
-
-def test_a_text_goes_through_a_link_and_into_a_pipe(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "kept.json")
-    files.write_text(tmp_path / "link", "through")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "kept.json").read_text() == "through"
-    os.mkfifo(tmp_path / "pipe")
-    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
-    files.write_text(tmp_path / "pipe", "piped")
-    assert reader.communicate(timeout=30)[0] == "piped"
-
-
-def test_a_text_that_cannot_be_written_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as failed:
-        files.write_text(tmp_path / "nowhere" / "page.html", "")
-    assert failed.value.filename == str(tmp_path / "nowhere" / "page.html")
