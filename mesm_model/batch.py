@@ -14,7 +14,8 @@ from torch import Tensor
 from mesm_data.errors import DataError
 
 FACE = (3, 48, 48)  # RGB, 0..255
-MEL = (1, 128, 32)  # natural log of power + 1e-6: 128 mels, 32 steps of 12.5 ms
+MEL = (1, 128, 32)  # natural log of power + LOG_FLOOR: 128 mels, 32 steps of 12.5 ms
+LOG_FLOOR = 1e-6  # as in mesm_data.clip.Recipe
 FRAMES = {"a": MEL, "v": FACE}  # the modalities that come in frames, and the shape of one
 
 

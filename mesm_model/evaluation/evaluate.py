@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from mesm_model.evaluation.pointing import pointing
 from mesm_model.evaluation.scores import Report
 from mesm_model.features.store import as_model_input, described, features_info
 from mesm_model.loader import Part, open_part
+from mesm_model.models.common.interface import Model, encoder_description
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import Checkpoint
 from mesm_model.runs.distributed import Distributed
@@ -32,7 +32,7 @@ class LoadedRun:
     """The best checkpoint of a run, ready to be tried on a part of a dataset."""
 
     checkpoint: Checkpoint
-    model: Any
+    model: Model
     dataset: Dataset  # as the model reads it
     part: Part
 
@@ -41,7 +41,7 @@ def open_run(run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: 
     """Raises CheckpointError for data of another recipe, other emotions or other features."""
     checkpoint = checkpoints.load(run)
     folder = run if run.is_dir() else run.parent
-    model: Any = checkpoints.build_model(checkpoint, folder).to(ranks.device)
+    model = checkpoints.build_model(checkpoint, folder).to(ranks.device)
     dataset = as_model_input(dataset, checkpoint.model, model.config)
     checkpoints.check_data(checkpoint, dataset, run)
     return LoadedRun(checkpoint, model, dataset, open_part(dataset, part, text_folder(model, folder), cache))
@@ -74,7 +74,7 @@ def report_of(run: Path, opened: LoadedRun, probability: np.ndarray, ranks: Dist
 
 def make_report(
     run: Path,
-    model: Any,
+    model: Model,
     thresholds: Sequence[float],
     dataset: Dataset,
     part: Part,
@@ -94,7 +94,7 @@ def make_report(
         scores=metrics.score(probability, part.labels, frozen),
         trivial=metrics.trivial(part.labels, training),
         intervals=metrics.intervals(probability, part.labels, frozen),
-        encoder=model.text.description if checkpoints.reads_text(model.config) else None,
+        encoder=encoder_description(model),
         features=_of_features(dataset, model),
         paper=paper.rows(dataset, part.name),
         bayes_optimal=_bayes_optimal(dataset, model.config.modalities),
@@ -115,7 +115,7 @@ def write_predictions(path: Path, report: Report, part: Part, probability: np.nd
     write_text(path, text.getvalue())
 
 
-def _of_features(dataset: Dataset, model: Any) -> dict[str, str] | None:
+def _of_features(dataset: Dataset, model: Model) -> dict[str, str] | None:
     found = features_info(dataset)
     return found and {"words": described(found, model.config.modalities), "folder": found["folder"]}
 

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from mesm_model.features.store import as_model_input
 from mesm_model.loader import Part, open_part, plan_reading, read
 from mesm_model.models.common import text
 from mesm_model.models.common.flops import MacCount
+from mesm_model.models.common.interface import Model, SelectsSites, encoder_description
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
 from mesm_model.runs.distributed import Distributed
@@ -51,7 +51,7 @@ class Count:
 
 
 @torch.no_grad()
-def count(model: Any, batches: Iterable[Batch]) -> Count:
+def count(model: Model, batches: Iterable[Batch]) -> Count:
     """What `model.macs(batch)` says, added up."""
     model.eval()
     utterances, frames = 0, dict.fromkeys(FRAMES, 0)
@@ -60,13 +60,19 @@ def count(model: Any, batches: Iterable[Batch]) -> Count:
         utterances += len(batch)
         for modality in FRAMES:
             frames[modality] += int(batch.frames(modality)[1].sum())
-        for work in model.macs(batch):
-            before = totals.get((work.modality, work.stage), (0, 0))
-            totals[work.modality, work.stage] = (before[0] + work.macs, before[1] + work.macs_without_padding)
+        for one in model.macs(batch):
+            before = totals.get((one.modality, one.stage), (0, 0))
+            totals[one.modality, one.stage] = (before[0] + one.macs, before[1] + one.macs_without_padding)
     work = tuple(MacCount(*key, *macs) for key, macs in totals.items())
-    encoder = getattr(getattr(model, "text", None), "description", None)
     width = getattr(model.config, "width", PAPER_WIDTH)
-    return Count(utterances, frames, work, getattr(model, "top_p", None), encoder, width=width)
+    return Count(
+        utterances,
+        frames,
+        work,
+        model.top_p if isinstance(model, SelectsSites) else None,
+        encoder_description(model),
+        width=width,
+    )
 
 
 def table(counts: Mapping[str, Count]) -> str:
@@ -153,7 +159,7 @@ def count_models(
                     choice.config.text_encoder, training.texts, Path(folder) / TEXT, choice.settings.max_tokens
                 )
             torch.manual_seed(choice.settings.seed)
-            model: Any = checkpoints.make_model(choice.model, choice.config, Path(folder))
+            model = checkpoints.make_model(choice.model, choice.config, Path(folder))
             suiting = as_model_input(dataset, choice.model, choice.config)
             opened = open_part(suiting, part, text_folder(model, Path(folder)), cache)
             counts[name] = _beside_dense(model, opened, Path(folder), ranks)
@@ -166,16 +172,16 @@ def count_run(run: Path, dataset: Dataset, part: str, ranks: Distributed, cache:
     return _beside_dense(opened.model, opened.part, run if run.is_dir() else run.parent, ranks)
 
 
-def count_part(model: Any, part: Part, ranks: Distributed) -> Count:
+def count_part(model: Model, part: Part, ranks: Distributed) -> Count:
     """The work of a model on the utterances of a part."""
     batches = read(part, plan_reading(part.megabytes, READING, float("inf")))
     return count(model.to(ranks.device), (batch.to(ranks.device) for batch in batches))
 
 
-def _beside_dense(model: Any, part: Part, folder: Path, ranks: Distributed) -> Count:
+def _beside_dense(model: Model, part: Part, folder: Path, ranks: Distributed) -> Count:
     """The work of a model whose text encoder lies in `folder`; of a sparse one with that of FE2E of its sizes."""
     counted = count_part(model, part, ranks)
-    if not hasattr(model, "top_p"):
+    if not isinstance(model, SelectsSites):
         return counted
     kind = models.load("fe2e").Config
     twin = kind(**{field.name: getattr(model.config, field.name) for field in fields(kind)})

@@ -1,13 +1,13 @@
 """Probabilities of a model on one split of a dataset."""
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
 
 from mesm_model.batch import Batch
 from mesm_model.loader import Part, plan_reading, read
+from mesm_model.models.common.interface import Model
 from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.settings import PRECISIONS
 
@@ -16,7 +16,7 @@ READING = 32  # utterances a batch; without gradients more would not be faster
 
 @torch.no_grad()
 def probabilities(
-    model: nn.Module,
+    model: Model,
     part: Part,
     ranks: Distributed,
     precision: str = "fp32",
@@ -35,7 +35,7 @@ def probabilities(
     return np.concatenate(in_order) if in_order else np.zeros((0, part.labels.shape[1]), np.float32)
 
 
-def forward(model: Any, batch: Batch, precision: str) -> torch.Tensor:
+def forward(model: Callable[[Batch], torch.Tensor], batch: Batch, precision: str) -> torch.Tensor:
     """Logits float32 [B, E], computed in `precision`, a key of PRECISIONS."""
     dtype = PRECISIONS[precision]
     with torch.autocast(batch.faces.device.type, dtype, enabled=dtype is not None):

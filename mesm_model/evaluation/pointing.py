@@ -13,14 +13,15 @@ from mesm_model.evaluation.inference import READING
 from mesm_model.evaluation.scores import Pointing
 from mesm_model.loader import Part, plan_reading, read
 from mesm_model.models.common.attention import Trace
+from mesm_model.models.common.interface import Model, SelectsSites
 from mesm_model.runs.distributed import Distributed
 
 
 @torch.no_grad()
-def pointing(model: Any, part: Part, dataset: Dataset, ranks: Distributed) -> dict[str, Pointing]:
+def pointing(model: Model, part: Part, dataset: Dataset, ranks: Distributed) -> dict[str, Pointing]:
     """Nucleus against truth, by modality and level; empty without places.jsonl, and for models without nuclei."""
     path = dataset.folder / "places.jsonl"
-    if not path.is_file() or not hasattr(model, "top_p") or not ranks.is_main:
+    if not path.is_file() or not isinstance(model, SelectsSites) or not ranks.is_main:
         return {}
     places = {place["id"]: place for place in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
     counts: dict[str, np.ndarray] = {}

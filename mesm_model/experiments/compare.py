@@ -22,7 +22,7 @@ from mesm_model.evaluation.evaluate import LoadedRun, open_run, probabilities_of
 from mesm_model.evaluation.flops import count_part
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.features import store
-from mesm_model.runs.checkpoint import reads_text
+from mesm_model.models.common.interface import encoder_description
 from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import features_of, is_finished, read_run, read_scores, seeds_of
 
@@ -235,9 +235,8 @@ def _inputs(opened: LoadedRun) -> str:
     found = store.features_info(opened.dataset)
     if found is not None:
         return store.described(found, modalities)
-    if not reads_text(opened.model.config):
-        return "no text"
-    return f"text encoder {opened.model.text.description}"
+    encoder = encoder_description(opened.model)
+    return f"text encoder {encoder}" if encoder else "no text"
 
 
 def _intervals(

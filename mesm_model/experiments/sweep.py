@@ -78,7 +78,7 @@ def sweep(
 
     Raises DataError for a model without a nucleus, and as `train` does.
     """
-    if not hasattr(run.config, "top_p"):
+    if "top_p" not in run.config.__dataclass_fields__:
         raise DataError(f"model {run.model}: it has no top_p to sweep over; take mesm")
     wanted = {f"p={p:g}": with_values(run, top_p=p) for p in top_ps}
     specs = _specs(dataset, wanted, seeds, out, device, runtime)

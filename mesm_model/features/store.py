@@ -100,7 +100,7 @@ def sizes_for(dataset: Dataset, config: type) -> dict[str, Any]:
     if not is_two_phase(config) or about is None:
         return {}
     sizes = {field: about["sets"][modality]["size"] for modality, field in SIZES.items()}
-    learned = {"learned_emotions": about["emotions"] is None} if hasattr(config, "learned_emotions") else {}
+    learned = {"learned_emotions": about["emotions"] is None} if "learned_emotions" in config.__annotations__ else {}
     return sizes | learned
 
 

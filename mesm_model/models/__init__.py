@@ -1,7 +1,8 @@
-"""The models: `names()`, `load(name)`, and their settings.
+"""The models: `names()`, `load(name)`, their settings and presets.
 
-A model is a file in this folder with `Config`, a frozen dataclass, and `Model(config)`, whose `forward(batch)` gives
-logits [B, E]. Nothing is registered; a new file is a new model.
+A model is a file in this folder with `Config`, a frozen dataclass, and `Model(config)`, whose `forward(batch)` returns
+logits [B, E]; common/interface.py has the types. Nothing is registered; a new file is a new model. It may also declare
+SUGGESTED (training settings), SPACE (what `mesm tune` searches) and PRESETS.
 """
 
 import importlib
@@ -20,6 +21,7 @@ class SettingError(DataError):
 
 
 MODALITIES = {"t": "text", "a": "audio", "v": "vision"}
+PRESETS = ("published",)  # what `preset` knows
 _FLAGS = {"true": True, "false": False}
 
 
@@ -50,6 +52,19 @@ def apply_settings(config: Any, settings: Iterable[str]) -> Any:
             raise SettingError(f"setting {setting!r}: expected name=value with one of {_listed(config, kinds)}")
         values[name] = _read(setting, text, kinds[name])
     return replace(config, **values)
+
+
+def preset(model: str, name: str, corpus: str) -> dict[str, Any]:
+    """The values of a preset by field name, of the model's Config and of its training.
+
+    A preset has values for any corpus, and may have others for one. Raises SettingError for an unknown model or preset.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"preset {name!r}: expected one of {', '.join(PRESETS)}")
+    by_corpus: dict[str, dict[str, Any]] = getattr(load(model), "PRESETS", {}).get(name, {})
+    if not by_corpus:
+        raise SettingError(f"preset {name!r}: {model} has none")
+    return by_corpus["any"] | by_corpus.get(corpus, {})
 
 
 def check_modalities(modalities: str) -> None:

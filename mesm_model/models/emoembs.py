@@ -1,10 +1,10 @@
 """EmoEmbs: modality-transferable emotion embeddings (Dai et al. 2020), a two-phase baseline of the paper.
 
-Each emotion is a vector: GloVe's for its name, fixed, or a learned one where there is no GloVe file. A linear map takes
-these vectors into the space of sound and of vision. Per modality a bidirectional LSTM reads the utterance; how much its
-final state points along an emotion's vector is that emotion's logit; the logits are summed with weights.
-The published code reads the padding too, and takes of the backward direction the state at the last row, which has seen
-that row only; here each utterance ends where it ends, and both directions have read all of it.
+Each emotion is a vector: the fixed GloVe vector of its name, or a learned one where there is no GloVe file. Linear maps
+take these vectors to the spaces of audio and vision. For each modality a bidirectional LSTM reads the utterance; the
+logit of an emotion is the dot product of the final state and its vector; the output is a weighted sum of the logits.
+The published code also reads the padding, and takes the backward state at the last row, after a single step. Here each
+utterance ends at its own last row, and both directions have read all of it.
 
 B utterances, E emotions, T size of a word vector, H hidden size of a modality.
 """
@@ -23,7 +23,7 @@ from mesm_model.models.common.layers import Fusion
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, final_states, lstm_macs, sizes
 
-# What the published command trains with, where it differs from `TrainSettings`.
+# The training settings of the published command that differ from `TrainSettings`.
 SUGGESTED = {"lr": 1e-3, "batch": 64, "epochs": 100, "patience": 8, "grad_clip_norm": 1.0}
 SPACE = {
     "lr": Between(1e-4, 5e-3, log=True),
@@ -32,22 +32,31 @@ SPACE = {
     "audio_hidden": OneOf(100, 200),
     "vision_hidden": OneOf(50, 100),
 }
+PRESETS = {
+    "published": {  # the commands in the README of Modality-Transferable-MER, with ReduceLROnPlateau
+        "any": SUGGESTED
+        | {
+            "lr_schedule": "plateau", "plateau_patience": 5, "audio_hidden": 200, "vision_hidden": 100, "layers": 2,
+            "dropout": 0.15,
+        },
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Config:
-    """The published sizes; `mesm train --features` sets those of the features at hand."""
+    """The published sizes; those of the inputs follow from `--features`."""
 
     emotions: int = 6
     modalities: str = "tav"
-    text_size: int = 300  # also of the emotions' vectors, and the hidden size of text
+    text_size: int = 300  # also of the emotion vectors, and the hidden size of text
     audio_size: int = 74
     vision_size: int = 35
     audio_hidden: int = 200
     vision_hidden: int = 100
     layers: int = 2
     dropout: float = 0.15  # between the layers
-    learned_emotions: bool = False  # no GloVe: the emotions' vectors are learned
+    learned_emotions: bool = False  # without GloVe the emotion vectors are learned
 
     def __post_init__(self) -> None:
         check_modalities(self.modalities)
@@ -57,12 +66,12 @@ class Config:
 
 
 class Branch(nn.Module):
-    """One modality: packed rows, the number of each utterance and the emotions' vectors [E, T] -> logits [B, E]."""
+    """One modality: packed rows, the number of each utterance and the emotion vectors [E, T] -> logits [B, E]."""
 
     def __init__(self, modality: str, size: int, config: Config) -> None:
         super().__init__()
         hidden = _hidden(config, modality)
-        dropout = config.dropout if config.layers > 1 else 0.0  # torch warns of one that has no place
+        dropout = config.dropout if config.layers > 1 else 0.0  # one layer has no place for it, and torch warns
         self.lstm = nn.LSTM(size, hidden, config.layers, batch_first=True, bidirectional=True, dropout=dropout)
         self.mapping: nn.Module = nn.Identity() if modality == "t" else nn.Linear(config.text_size, hidden)
 
@@ -72,7 +81,7 @@ class Branch(nn.Module):
 
 
 class Model(nn.Module):
-    """`forward(batch)` gives logits [B, E]. Only the branches of `config.modalities` are built."""
+    """`forward(batch)` returns logits [B, E]. Only the branches of `config.modalities` are built."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -84,7 +93,7 @@ class Model(nn.Module):
         self.emotions = nn.Parameter(drawn, requires_grad=config.learned_emotions)  # [E, T]
 
     def settle_emotions(self, vectors: Sequence[Sequence[float]] | None) -> None:
-        """Take the fixed vector of each emotion, [E, T]; None: they are learned, or stay as they are drawn."""
+        """Set the fixed vector of each emotion, [E, T]; with None they keep their initial values."""
         if vectors is not None and not self.config.learned_emotions:
             self.emotions.data.copy_(torch.tensor(vectors))
 
@@ -92,7 +101,7 @@ class Model(nn.Module):
         return self.fusion([branch(*self.inputs(batch, m), self.emotions) for m, branch in self.branches.items()])
 
     def macs(self, batch: Batch) -> list[flops.MacCount]:
-        """What `forward(batch)` costs, by stage."""
+        """Multiply-adds of `forward(batch)`, by modality and stage."""
         config, work = self.config, []
         for modality, size in sizes(config).items():
             hidden = _hidden(config, modality)

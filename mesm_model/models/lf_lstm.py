@@ -1,8 +1,8 @@
-"""LF-LSTM: late fusion of LSTMs, a two-phase baseline of the paper (its code: `lf_rnn`).
+"""LF-LSTM: late fusion of LSTMs, a two-phase baseline of the paper (`lf_rnn` in its code).
 
-A bidirectional LSTM as wide as its input reads each modality; its final states give logits; these are summed with
-weights. The published code pads with zeros and reads them too, and takes of the text read backward the state at the
-last row; here each utterance ends where it ends, and both directions have read all of it.
+For each modality a bidirectional LSTM as wide as its input; logits from its final states; a weighted sum of these. The
+published code also reads the zeros of the padding, and takes the backward state of text at the last row, after a single
+step. Here each utterance ends at its own last row, and both directions have read all of it.
 
 B utterances, E emotions.
 """
@@ -18,14 +18,15 @@ from mesm_model.models.common.layers import Fusion
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, final_states, lstm_macs, sizes
 
-# What the published command trains with, where it differs from `TrainSettings`.
+# The training settings of the published command that differ from `TrainSettings`.
 SUGGESTED = {"lr": 5e-4, "batch": 32, "epochs": 60, "patience": 8, "grad_clip_norm": 2.0}
 SPACE = {"lr": Between(1e-4, 5e-3, log=True), "batch": OneOf(16, 32, 64), "grad_clip_norm": Between(0.5, 4.0, log=True)}
+PRESETS = {"published": {"any": SUGGESTED | {"lr_schedule": "constant"}}}
 
 
 @dataclass(frozen=True)
 class Config:
-    """The published sizes; `mesm train --features` sets those of the features at hand."""
+    """The published sizes; those of the inputs follow from `--features`."""
 
     emotions: int = 6
     modalities: str = "tav"
@@ -52,7 +53,7 @@ class Branch(nn.Module):
 
 
 class Model(nn.Module):
-    """`forward(batch)` gives logits [B, E]. Only the branches of `config.modalities` are built."""
+    """`forward(batch)` returns logits [B, E]. Only the branches of `config.modalities` are built."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class Model(nn.Module):
         return self.fusion([branch(*self.inputs(batch, m)) for m, branch in self.branches.items()])
 
     def macs(self, batch: Batch) -> list[flops.MacCount]:
-        """What `forward(batch)` costs, by stage."""
+        """Multiply-adds of `forward(batch)`, by modality and stage."""
         work = []
         for modality, size in sizes(self.config).items():
             head = len(batch) * size * (2 * size + self.config.emotions)

@@ -1,7 +1,7 @@
-"""LF-TRANS: late fusion of transformers, a two-phase baseline of the paper (its code: `lf_transformer`).
+"""LF-TRANS: late fusion of transformers, a two-phase baseline of the paper (`lf_transformer` in its code).
 
-A transformer as wide as its input, with a CLS vector in front, reads each modality; the CLS gives logits; these are
-summed with weights. The published code masks padding for sound and vision only; here it is masked for text too.
+For each modality a transformer as wide as its input, with a CLS vector in front; logits from the CLS; a weighted sum of
+these. The published code masks padding for audio and vision only; here it is masked for text too.
 
 B utterances, E emotions.
 """
@@ -17,7 +17,7 @@ from mesm_model.models.common.layers import Fusion, UtteranceTransformer
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, sizes
 
-# What the published command trains with, where it differs from `TrainSettings`.
+# The training settings of the published command that differ from `TrainSettings`.
 SUGGESTED = {"lr": 5e-4, "batch": 32, "epochs": 60, "patience": 8, "grad_clip_norm": 2.0}
 SPACE = {
     "lr": Between(5e-5, 2e-3, log=True),
@@ -26,18 +26,27 @@ SPACE = {
     "dropout": Between(0.0, 0.4),
     "positional_encoding": OneOf(False, True),
 }
+PRESETS = {
+    "published": {
+        "any": SUGGESTED
+        | {
+            "lr_schedule": "constant", "layers": 2, "text_heads": 4, "audio_heads": 2, "vision_heads": 5,
+            "feed_forward": 2048, "dropout": 0.1, "positional_encoding": False,
+        },
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Config:
-    """The published sizes; `mesm train --features` sets those of the features at hand."""
+    """The published sizes; those of the inputs follow from `--features`."""
 
     emotions: int = 6
     modalities: str = "tav"
     text_size: int = 300
     audio_size: int = 144
     vision_size: int = 35
-    text_heads: int = 4  # at most: a transformer takes as many as divide its size evenly
+    text_heads: int = 4  # at most: the largest number that divides the size of the input
     audio_heads: int = 2
     vision_heads: int = 5
     layers: int = 2
@@ -70,7 +79,7 @@ class Branch(nn.Module):
 
 
 class Model(nn.Module):
-    """`forward(batch)` gives logits [B, E]. Only the branches of `config.modalities` are built."""
+    """`forward(batch)` returns logits [B, E]. Only the branches of `config.modalities` are built."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -84,7 +93,7 @@ class Model(nn.Module):
         return self.fusion([branch(*self.inputs(batch, m)) for m, branch in self.branches.items()])
 
     def macs(self, batch: Batch) -> list[flops.MacCount]:
-        """What `forward(batch)` costs, by stage."""
+        """Multiply-adds of `forward(batch)`, by modality and stage."""
         config, work = self.config, []
         for modality, size in sizes(config).items():
             lengths = batch.features[modality][1] + 1  # + 1: the CLS

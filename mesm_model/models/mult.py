@@ -1,15 +1,15 @@
 """MulT: the multimodal transformer (Tsai et al. 2019), a two-phase baseline of the paper; sequences need no alignment.
 
-A temporal convolution brings each modality to one width. Each modality then reads the two others by crossmodal
-transformers, six in all; what it learned from both goes through a transformer of its own; its last step, beside those
-of the other modalities, gives the logits. Sizes and dropouts are those of the paper's own copy for IEMOCAP (width 40, 4
-layers), whose attention may look ahead; the original has width 30, 5 layers, 5 heads and convolutions of one step.
+A temporal convolution brings each modality to one width. Each modality then attends to the two others by crossmodal
+transformers, six in all; their outputs go through a transformer of its own; its last step, concatenated with those of
+the other modalities, gives the logits. Sizes and dropouts are those of Dai et al.'s copy for IEMOCAP (width 40, 4
+layers), whose attention is not causal; the original has width 30, 5 layers, 5 heads and convolutions of one step.
 
-Four deviations: the convolutions keep the length, so that one word is enough; the last step is the utterance's own, not
-that of the padding; positions are told as Vaswani et al. print them, from 0, sines and cosines in turn; and a step is
-hidden by dropout as key and as value at once.
+Four deviations: the convolutions keep the length, so that one word is enough; the last step is that of the utterance,
+not of the padding; positions are encoded as printed by Vaswani et al., from 0, with interleaved sines and cosines; and
+dropout of the embedding drops the same step as key and as value.
 
-B utterances, E emotions, L the most steps of an utterance, C channels, M modalities.
+B utterances, E emotions, L the longest utterance in steps, C channels, M modalities.
 """
 
 import math
@@ -26,7 +26,7 @@ from mesm_model.models.common.layers import sinusoids
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.models.common.two_phase import FixedInputs, sizes
 
-# What the original's command trains with, where it differs from `TrainSettings`.
+# The training settings of the original that differ from `TrainSettings`.
 SUGGESTED = {"lr": 1e-3, "batch": 24, "epochs": 40, "patience": 8, "grad_clip_norm": 0.8}
 SPACE = {
     "lr": Between(1e-4, 3e-3, log=True),
@@ -35,11 +35,22 @@ SPACE = {
     "embedding_dropout": Between(0.0, 0.4),
     "attention_dropout": Between(0.0, 0.4),
 }
+PRESETS = {
+    "published": {  # training as in the original, with ReduceLROnPlateau; sizes and dropouts of Dai et al.'s copy
+        "any": SUGGESTED
+        | {
+            "lr_schedule": "plateau", "plateau_patience": 20, "channels": 40, "heads": 10, "layers": 4,
+            "text_kernel": 3, "audio_kernel": 5, "vision_kernel": 3, "embedding_dropout": 0.3,
+            "attention_dropout": 0.25, "audio_attention_dropout": 0.0, "vision_attention_dropout": 0.0, "dropout": 0.1,
+        },
+        "mosei": {"heads": 8, "embedding_dropout": 0.2, "attention_dropout": 0.2},
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Config:
-    """The sizes of the paper's copy; `mesm train --features` sets those of the features at hand."""
+    """The sizes of Dai et al.'s copy; those of the inputs follow from `--features`."""
 
     emotions: int = 6
     modalities: str = "tav"
@@ -47,15 +58,15 @@ class Config:
     audio_size: int = 142
     vision_size: int = 35
     channels: int = 40
-    heads: int = 10  # 8 in the published runs on CMU-MOSEI
+    heads: int = 10  # 8 for CMU-MOSEI
     layers: int = 4
-    text_kernel: int = 3  # steps that a convolution sees
+    text_kernel: int = 3  # steps
     audio_kernel: int = 5
     vision_kernel: int = 3
-    embedding_dropout: float = 0.3  # of the word vectors, and of what a transformer reads
-    attention_dropout: float = 0.25  # of attention to words, and of a modality to itself
-    audio_attention_dropout: float = 0.0  # of attention to sound
-    vision_attention_dropout: float = 0.0  # of attention to faces
+    embedding_dropout: float = 0.3  # of the word vectors and of the inputs of a transformer
+    attention_dropout: float = 0.25  # of attention to text, and of a modality to itself
+    audio_attention_dropout: float = 0.0  # of attention to audio
+    vision_attention_dropout: float = 0.0  # of attention to vision
     dropout: float = 0.1  # of the feed-forward layers and the residuals
 
     def __post_init__(self) -> None:
@@ -71,31 +82,31 @@ class Config:
 
 
 class Layer(nn.Module):
-    """Attention of `x` [B, L, d] to `source` [B, K, d], then a feed-forward layer; both norm first and are added."""
+    """Attention of `x` [B, L, d] to `source` [B, K, d] and a feed-forward layer, pre-norm with residuals."""
 
     def __init__(self, d: int, config: Config, attention_dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(d)  # one for all three of query, key and value, as the original has it
+        self.norm = nn.LayerNorm(d)  # one for query, key and value, as in the original
         self.attention = nn.MultiheadAttention(d, config.heads, attention_dropout, batch_first=True)
         self.forward_norm = nn.LayerNorm(d)
         self.feed_forward = nn.Sequential(
             nn.Linear(d, 4 * d), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d)
         )
         self.dropout = nn.Dropout(config.dropout)
-        for linear in (part for part in self.modules() if isinstance(part, nn.Linear)):
+        for linear in (module for module in self.modules() if isinstance(module, nn.Linear)):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, source: Tensor, absent: Tensor) -> Tensor:
-        """`absent` [B, K] is true where `source` has no step."""
+        """`absent` bool [B, K] is true where `source` has no step."""
         keys = self.norm(source)
-        seen, _ = self.attention(self.norm(x), keys, keys, key_padding_mask=absent, need_weights=False)
-        x = x + self.dropout(seen)
+        attended, _ = self.attention(self.norm(x), keys, keys, key_padding_mask=absent, need_weights=False)
+        x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.forward_norm(x)))
 
 
 class Encoder(nn.Module):
-    """A transformer in which `x` reads `source` in every layer; without `source` it reads itself."""
+    """A transformer in which `x` attends to `source` in every layer; without `source`, to itself."""
 
     def __init__(self, d: int, layers: int, config: Config, attention_dropout: float) -> None:
         super().__init__()
@@ -104,7 +115,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(d)
 
     def forward(self, x: Tensor, absent: Tensor, source: Tensor | None = None) -> Tensor:
-        """`absent` is of `source`, where there is one."""
+        """`absent` is that of `source` where there is one, else of `x`."""
         x = self._embed(x)
         if source is not None:
             source = self._embed(source)
@@ -113,12 +124,12 @@ class Encoder(nn.Module):
         return self.norm(x)
 
     def _embed(self, x: Tensor) -> Tensor:
-        places = sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
-        return self.dropout(math.sqrt(x.shape[2]) * x + places)
+        positions = sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        return self.dropout(math.sqrt(x.shape[2]) * x + positions)
 
 
 class Model(nn.Module):
-    """`forward(batch)` gives logits [B, E]. With two modalities each reads the other, with one it reads itself only."""
+    """`forward(batch)` returns logits [B, E]. Of two modalities each attends to the other; one attends to itself."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -134,7 +145,7 @@ class Model(nn.Module):
                 if m != target
             }
         )
-        self.width = channels * max(len(found) - 1, 1)  # of what a modality learned from the others
+        self.width = channels * max(len(found) - 1, 1)  # of the outputs of a modality's crossmodal transformers
         memory = (self.width, max(config.layers, 3), config, config.attention_dropout)
         self.memories = nn.ModuleDict({m: Encoder(*memory) for m in found})
         joined = self.width * len(found)
@@ -148,15 +159,15 @@ class Model(nn.Module):
         for modality in self.convolutions:
             steps[modality], absent[modality] = self._convolved(batch, modality)
         for target, own in steps.items():
-            learned = [self.crossings[target + m](own, absent[m], steps[m]) for m in steps if m != target]
-            x = torch.cat(learned, -1) if learned else own  # [B, L, width]
+            crossed = [self.crossings[target + m](own, absent[m], steps[m]) for m in steps if m != target]
+            x = torch.cat(crossed, -1) if crossed else own  # [B, L, width]
             x = self.memories[target](x, absent[target])
             lasts.append(_last(x, batch.features[target][1]))
         joined = torch.cat(lasts, -1)  # [B, M width]
         return self.head(joined + self.hidden(joined))
 
     def macs(self, batch: Batch) -> list[flops.MacCount]:
-        """What `forward(batch)` costs, by stage."""
+        """Multiply-adds of `forward(batch)`, by modality and stage."""
         config, found, work = self.config, sizes(self.config), []
         joined = self.width * len(found)
         counts = {m: batch.features[m][1].clamp(min=1) for m in found}
@@ -170,7 +181,7 @@ class Model(nn.Module):
         return work
 
     def _convolved(self, batch: Batch, modality: str) -> tuple[Tensor, Tensor]:
-        """[B, L, C] and true where an utterance has no step [B, L]. One without any step has one of zeros."""
+        """Features [B, L, C], and bool [B, L], true where there is no step; one of zeros if an utterance has none."""
         x, present = pad(*_with_a_step(*self.inputs(batch, modality)))  # [B, L, size]; 0 where not present
         if modality == "t":
             x = F.dropout(x, self.config.embedding_dropout, self.training)
@@ -183,7 +194,7 @@ def _kernel(config: Config, modality: str) -> int:
 
 
 def _attention_dropout(config: Config, source: str) -> float:
-    """Of the attention to a modality."""
+    """The dropout of attention to a modality."""
     return {
         "t": config.attention_dropout,
         "a": config.audio_attention_dropout,
@@ -197,7 +208,7 @@ def _convolution(modality: str, size: int, config: Config) -> nn.Conv1d:
 
 
 def _with_a_step(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The same rows, with a row of zeros for each utterance that has none: attention needs something to look at."""
+    """The same rows, with a row of zeros for each utterance without any: softmax needs one key at least."""
     if bool((counts > 0).all()):
         return rows, counts
     filled = counts.clamp(min=1)

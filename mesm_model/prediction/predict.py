@@ -22,6 +22,7 @@ from mesm_data.utterance import Source, Utterance
 from mesm_model import models
 from mesm_model.batch import Example, collate, model_input
 from mesm_model.models.common.attention import Trace, TracedLevel
+from mesm_model.models.common.interface import SelectsSites
 from mesm_model.models.common.text import tokenize
 from mesm_model.models.common.two_phase import is_two_phase
 from mesm_model.prediction.transcripts import Segment, Transcript, read_transcript
@@ -154,7 +155,7 @@ def load_model(run: str | Path, device: torch.device | str = "cpu", top_p: float
 
 def check_attention(run: Path, checkpoint: Checkpoint, network: Any) -> None:
     """Raises DataError for a model without a nucleus of attention."""
-    if not hasattr(network, "top_p"):
+    if not isinstance(network, SelectsSites):
         raise DataError(f"{run}: a {checkpoint.model} has no attention to show; expected a run of mesm")
 
 

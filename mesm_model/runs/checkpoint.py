@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.files import commit_file, sha256_of
 from mesm_model import models
 from mesm_model.features import store
+from mesm_model.models.common.interface import Config, Model
 
 FORMAT = 3  # 2: without digests; 1: convolutions with a bias before the norm
 TEXT = "text"  # folder of the text encoder, inside the run's
@@ -114,7 +114,7 @@ def text_digests(folder: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in files if path.is_file() and path.suffix != ".safetensors"}
 
 
-def build_model(checkpoint: Checkpoint, folder: Path) -> nn.Module:
+def build_model(checkpoint: Checkpoint, folder: Path) -> Model:
     """The trained model in evaluation mode. `folder` is the run's, where the text encoder lies.
 
     Raises CheckpointError for last.pt, for a model of another version, and for a text encoder that is lost or changed.
@@ -143,7 +143,7 @@ def check_text(checkpoint: Checkpoint, folder: Path) -> None:
             raise CheckpointError(f"{folder / TEXT / name}: {state} since training; copy the run again, or train again")
 
 
-def make_model(name: str, config: Any, folder: Path) -> nn.Module:
+def make_model(name: str, config: Config, folder: Path) -> Model:
     """A model with initial weights whose text encoder is the one in the run's `folder`."""
     settings = asdict(config)
     if reads_text(config):
@@ -156,9 +156,9 @@ def make_model(name: str, config: Any, folder: Path) -> nn.Module:
     return models.load(name).Model(type(config)(**settings))
 
 
-def reads_text(config: Any) -> bool:
+def reads_text(config: Config) -> bool:
     """True for a model with a text encoder; two-phase models take features instead."""
-    return hasattr(config, "text_encoder") and "t" in config.modalities
+    return "t" in config.modalities and "text_encoder" in config.__dataclass_fields__
 
 
 def check_data(checkpoint: Checkpoint, dataset: Dataset, run: Path) -> None:

@@ -20,10 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from mesm_data.errors import DataError
 from mesm_data.files import exclusive, has_other_files, write_text
+from mesm_model.models.common.interface import Model
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
 from mesm_model.runs.distributed import Distributed
@@ -113,7 +112,7 @@ def features_of(run: Path) -> Path | None:
     return None
 
 
-def text_folder(model: nn.Module, folder: Path) -> Path | None:
+def text_folder(model: Model, folder: Path) -> Path | None:
     """Where the tokenizer of a run's model lies; None for a model without text."""
     return folder / TEXT if checkpoints.reads_text(model.config) else None
 

@@ -30,7 +30,7 @@ class TrainSettings:
     lr: float = 5e-5
     text_lr_scale: float = 0.1  # learning rate of the text encoder and its head, as a share of lr
     lr_schedule: str = "constant"  # or cosine: half a cosine from lr to 0 over all epochs
-    top_p_anneal: float = 0.0  # share of the epochs in which the nucleus shrinks from p = 1 to top_p
+    top_p_anneal: float = 0.5  # sparse models: share of the epochs in which the nucleus shrinks from p = 1 to top_p
     grad_clip_norm: float = 0.0  # largest norm of the gradient; 0: no limit
     precision: str = "fp32"  # or bf16, fp16
     max_tokens: int = 100  # per utterance; longer texts are cut

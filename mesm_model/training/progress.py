@@ -5,19 +5,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from mesm_model.evaluation import metrics
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.loader import Part
+from mesm_model.models.common.interface import Model, encoder_description
 
 
 class EpochTable:
     """Loss, scores on valid and speed of each epoch, below the rows that need no model."""
 
     def __init__(
-        self, run: Path, name: str, model: torch.nn.Module, corpus: str, parts: Mapping[str, Part], resuming: int | None
+        self, run: Path, name: str, model: Model, corpus: str, parts: Mapping[str, Part], resuming: int | None
     ) -> None:
         train, valid = parts["train"], parts["valid"]
         size = sum(p.numel() for p in model.parameters())
@@ -26,7 +26,7 @@ class EpochTable:
             f"{run}: {name} with {size:,} parameters on {device}, {len(train)} utterances of {corpus} to train on, "
             f"{len(valid)} to validate" + (f", resuming in epoch {resuming + 1}" if resuming is not None else "")
         )
-        encoder = getattr(getattr(model, "text", None), "description", None)
+        encoder = encoder_description(model)
         if encoder:
             say(f"text encoder: {encoder}")
         self._row("epoch", "loss", [*NAMES.values()], "utt/s")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mesm_model.models.common.interface import Model
 from mesm_model.runs.distributed import Distributed
 
 
@@ -18,7 +19,7 @@ class RunningStatistics:
     the order of the batches nor their distribution over processes matters, even where a process had none.
     """
 
-    def __init__(self, model: nn.Module, batches: int, world: int) -> None:
+    def __init__(self, model: Model | nn.Module, batches: int, world: int) -> None:
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
         self.stats: list[Any] = [stat for norm in norms for stat in (norm.running_mean, norm.running_var)]
         self.batches = batches

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mesm_model.batch import Batch
 from mesm_model.evaluation.inference import forward
 from mesm_model.loader import Plan
-from mesm_model.runs import checkpoint as checkpoints
+from mesm_model.models.common.interface import Model, ReadsText
 from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.settings import TrainSettings
 from mesm_model.training.memory import SMALLER, enough_memory, too_large
@@ -30,7 +30,7 @@ from mesm_model.training.schedule import lr_factor
 class Stepper:
     """A model with its optimiser: `step` changes the weights once."""
 
-    def __init__(self, model: Any, settings: TrainSettings, labels: np.ndarray, distributed: Distributed) -> None:
+    def __init__(self, model: Model, settings: TrainSettings, labels: np.ndarray, distributed: Distributed) -> None:
         """`labels` [n, E] are those of the training split; they weigh rare emotions."""
         self.model, self.settings, self.distributed = model, settings, distributed
         self.forward: Any = torch.compile(model, dynamic=True) if settings.compile else model
@@ -109,9 +109,9 @@ def set_deterministic(wanted: bool) -> None:
         torch.backends.cudnn.benchmark = False
 
 
-def _adam(model: Any, settings: TrainSettings) -> torch.optim.Optimizer:
+def _adam(model: Model, settings: TrainSettings) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015), with a learning rate of its own for the text branch."""
-    of_text = set(model.text.parameters()) if checkpoints.reads_text(model.config) else set()
+    of_text = set(model.text.parameters()) if isinstance(model, ReadsText) and model.text is not None else set()
     learning = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learning if p not in of_text], "lr": settings.lr},

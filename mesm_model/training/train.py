@@ -30,6 +30,7 @@ from mesm_model.evaluation.scores import Report, to_json
 from mesm_model.features.store import as_model_input, features_info
 from mesm_model.loader import Plan, open_part, plan_epoch, read
 from mesm_model.models.common import text, two_phase
+from mesm_model.models.common.interface import SelectsSites
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT, Checkpoint
 from mesm_model.runs.distributed import Distributed
@@ -113,7 +114,7 @@ class Trainer:
         }
         torch.manual_seed(self.settings.seed)
         with enough_memory(lambda: f": a {self.name} of these sizes does not fit; {SMALLER}"):
-            self.model: Any = checkpoints.make_model(self.name, self.config, out).to(distributed.device)
+            self.model = checkpoints.make_model(self.name, self.config, out).to(distributed.device)
         two_phase.settle(self.model, features_info(dataset))
         self.stepper = Stepper(self.model, self.settings, self.parts["train"].labels, distributed)
         self.unread: list[tuple[int, Tensor]] = []  # steps whose loss and gradient norm are still on the device
@@ -165,7 +166,7 @@ class Trainer:
         plan = self._plan()
         batches = self._batches(plan)
         self.stepper.forward.train()
-        if hasattr(self.model, "top_p"):
+        if isinstance(self.model, SelectsSites):
             top_p, anneal = self.config.top_p, self.settings.top_p_anneal
             self.model.top_p = annealed_top_p(top_p, anneal, state.epoch, self.settings.epochs)
         saved = time.monotonic()
@@ -205,7 +206,7 @@ class Trainer:
 
     def _validate(self) -> tuple[Scores, np.ndarray]:
         """Scores on valid with the thresholds that are best on valid, and these thresholds [E]."""
-        if hasattr(self.model, "top_p"):
+        if isinstance(self.model, SelectsSites):
             self.model.top_p = self.config.top_p
         probability, labels = self._probabilities("valid"), self.parts["valid"].labels
         thresholds = metrics.choose_thresholds(probability, labels)
@@ -217,7 +218,9 @@ class Trainer:
         learned = beats_constant(scores.mean("auc"))
         best = state.best is None or (learned, f1) > (state.learned, state.best)
         state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
-        annealing = hasattr(self.model, "top_p") and state.epoch <= self.settings.top_p_anneal * self.settings.epochs
+        annealing = (
+            isinstance(self.model, SelectsSites) and state.epoch <= self.settings.top_p_anneal * self.settings.epochs
+        )
         state.bad = 0 if best or annealing else state.bad + 1
         if best:
             state.best, state.learned = f1, learned

@@ -1,6 +1,7 @@
 """FE2E: shapes and sizes of the paper, independence of utterances, gradients, odd batches."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,8 +97,7 @@ def test_weights_may_be_laid_out_channels_last(name: str, encoder: str) -> None:
     torch.testing.assert_close(model.to(memory_format=torch.channels_last)(stacked), before)
 
 
-def test_models_are_found_by_their_file_names() -> None:
-    assert {"fe2e", "mesm"} <= set(models.names())
+def test_an_unknown_model_is_refused_with_those_there_are() -> None:
     with pytest.raises(DataError, match=r"model 'fe2': expected one of .*fe2e, .*mesm"):
         models.load("fe2")
 
@@ -128,12 +128,38 @@ def test_settings_are_read_by_the_type_of_their_field() -> None:
             "setting modalities: found 'x', expected one or more of t (text), a (audio), v (vision), each once",
         ),
         ("modalities=tt", "setting modalities: found 'tt'"),
+        ("mel=db", "setting mel: found 'db', expected one of log, power"),
     ],
 )
 def test_a_setting_that_cannot_be_is_told_in_one_line(setting: str, message: str) -> None:
     with pytest.raises(DataError) as refused:
         models.apply_settings(models.load("fe2e").Config(), [setting])
     assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["fe2e", "mesm"])
+def test_one_modality_alone_has_no_learned_scale(name: str, encoder: str) -> None:
+    model = build(name, encoder, modalities="t").eval()
+    stacked = batch((2, 1, 4), (0, 3, 9))
+    assert torch.equal(model(stacked), model.text(stacked.tokens, stacked.token_counts)[0])
+    assert not [parameter for parameter, _ in model.named_parameters() if "fusion" in parameter]
+
+
+@pytest.mark.parametrize("name", ["fe2e", "mesm"])
+def test_mel_power_is_what_the_stored_logarithm_was_taken_of(name: str, encoder: str) -> None:
+    """A model of log mels with the same weights, fed power by hand, gives the same."""
+    model = build(name, encoder, modalities="a", mel="power").eval()
+    by_hand = build(name, encoder, modalities="a").eval()
+    by_hand.load_state_dict(model.state_dict())
+    first = by_hand.frames["a"].front.layers[0]
+    first.mean.zero_()
+    first.deviation.fill_(1)
+    stacked = batch((0, 2, 3), (0, 3, 2))
+    power = replace(stacked, mels=stacked.mels.float().exp() - 1e-6)
+    torch.testing.assert_close(model(stacked), by_hand(power))
+    assert not torch.allclose(model(stacked), by_hand(stacked))
+    faces = build(name, encoder, modalities="v", mel="power").frames["v"].front
+    assert not faces.power
 
 
 def unmoved(model: torch.nn.Module) -> list[str]:

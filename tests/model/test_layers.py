@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 
-from mesm_model.models.common.layers import Front, Fusion, UtteranceTransformer, sinusoids
+from mesm_data.clip import Recipe
+from mesm_model.batch import LOG_FLOOR
+from mesm_model.models.common.layers import Front, Fusion, UtteranceTransformer, mel_power, sinusoids
 
 
 def transformer(positional_encoding: bool = True) -> UtteranceTransformer:
@@ -75,6 +77,23 @@ def test_positions_are_those_of_the_formula() -> None:
             angle = torch.tensor(place / 10_000 ** (2 * pair / 6))
             torch.testing.assert_close(found[place, 2 * pair : 2 * pair + 2], torch.stack([angle.sin(), angle.cos()]))
     assert sinusoids(5, 7).shape == (5, 7)
+
+
+def test_power_is_within_what_float16_keeps_of_its_logarithm_and_silence_is_zero() -> None:
+    power = torch.tensor([0.0, 1e-3, 1.0, 7.6e4])
+    stored = (power + Recipe().log_floor).log().half()
+    assert Recipe().log_floor == LOG_FLOOR
+    torch.testing.assert_close(mel_power(stored)[1:], power[1:], rtol=0.004, atol=0)
+    assert mel_power(stored)[0] < 1e-8
+    with torch.autocast("cpu", torch.float16):
+        assert mel_power(stored).max() == 65_504
+
+
+def test_the_logits_of_one_modality_are_not_scaled() -> None:
+    logits = torch.randn(2, 3)
+    assert Fusion(1)([logits]) is logits
+    assert list(Fusion(1).parameters()) == []
+    assert Fusion(1)([logits.bfloat16()]).dtype == torch.float32
 
 
 def test_fusion_starts_as_the_mean_of_the_modalities() -> None:

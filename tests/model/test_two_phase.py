@@ -32,10 +32,8 @@ def test_the_figures_travel_with_the_weights() -> None:
     assert other.inputs.deviation_a.tolist() == [2.0] * 8
 
 
-def test_the_models_that_take_features_are_told_by_their_config() -> None:
-    two_phase_models = {name for name in models.names() if two_phase_module.is_two_phase(models.load(name).Config)}
-    assert two_phase_models == {"lf-lstm", "lf-trans", "emoembs", "mult"}
-    two_phase_module.settle(torch.nn.Linear(1, 1), None)  # nothing to do for another
+def test_a_model_without_features_has_nothing_to_settle() -> None:
+    two_phase_module.settle(two_phase.build("lf-lstm"), None)
     assert not two_phase_module.is_two_phase(fe2e.Config())
 
 

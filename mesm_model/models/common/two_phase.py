@@ -1,9 +1,10 @@
-"""What the two-phase models share: standardised inputs, and what a recurrent layer knows at the end of an utterance.
+"""Two-phase models: their standardised inputs, and the final states of a recurrent layer.
 
-B utterances, S rows (words, steps of sound, frames) of the whole batch, H states of one direction.
+B utterances, S rows (words, audio steps, frames) of the whole batch, H states of one direction.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,24 +12,25 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from mesm_model.batch import Batch, pad
+from mesm_model.models.common.interface import Config, HasEmotionVectors, Model, ReadsFeatures
 
-SIZES = {"t": "text_size", "a": "audio_size", "v": "vision_size"}  # the fields of a Config that say a row's length
-
-
-def is_two_phase(config: Any) -> bool:
-    """True for the settings of a model that takes fixed features instead of tokens, faces and mel chunks."""
-    return all(hasattr(config, name) for name in SIZES.values())
+SIZES = {"t": "text_size", "a": "audio_size", "v": "vision_size"}  # fields of a Config
 
 
-def sizes(config: Any) -> dict[str, int]:
-    """The length of a row of each modality that the model takes, in the order t, a, v."""
+def is_two_phase(config: Config | type) -> bool:
+    """True for the settings of a model that reads fixed features instead of tokens, faces and mel chunks."""
+    return set(SIZES.values()) <= {field.name for field in fields(config)}
+
+
+def sizes(config: Config) -> dict[str, int]:
+    """The size of a row of each modality that the model reads, in the order t, a, v."""
     return {modality: getattr(config, name) for modality, name in SIZES.items() if modality in config.modalities}
 
 
 class FixedInputs(nn.Module):
-    """The features of a batch, each column with mean 0 and deviation 1 over the training part.
+    """The features of a batch, standardised: each column has mean 0 and deviation 1 over the training split.
 
-    Until `settle` is called they stay as they are. The figures are buffers: they travel with the weights.
+    Until `settle` is called they are not changed. Mean and deviation are buffers, saved with the weights.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
@@ -37,9 +39,9 @@ class FixedInputs(nn.Module):
             self.register_buffer(f"mean_{modality}", torch.zeros(size))
             self.register_buffer(f"deviation_{modality}", torch.ones(size))
 
-    def settle(self, figures: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
-        """Take mean and deviation of each column from the training part's `figures`, by modality."""
-        for modality, columns in figures.items():
+    def settle(self, stats: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
+        """Set the mean and deviation of each column, by modality."""
+        for modality, columns in stats.items():
             for name, values in zip(("mean", "deviation"), columns, strict=True):
                 buffer = self.get_buffer(f"{name}_{modality}")
                 buffer.copy_(torch.tensor(values, dtype=buffer.dtype))
@@ -51,20 +53,20 @@ class FixedInputs(nn.Module):
         return (rows.to(mean.dtype) - mean) / deviation, counts
 
 
-def settle(model: Any, features: Mapping[str, Any] | None) -> None:
-    """Give a new two-phase model what it takes from its features, as features.json tells them; None for others."""
-    if features is None:
+def settle(model: Model, features: Mapping[str, Any] | None) -> None:
+    """Set what a new two-phase model takes from its features, given features.json; None for other models."""
+    if features is None or not isinstance(model, ReadsFeatures):
         return
     chosen = {m: one for m, one in features["sets"].items() if m in model.config.modalities}
     model.inputs.settle({m: (one["mean"], one["deviation"]) for m, one in chosen.items()})
-    if hasattr(model, "settle_emotions"):
+    if isinstance(model, HasEmotionVectors):
         model.settle_emotions(features["emotions"])
 
 
 def final_states(lstm: nn.LSTM, rows: Tensor, counts: Tensor) -> Tensor:
-    """What the last layer of a bidirectional LSTM ends with in both directions: packed [S, size] -> [B, 2, H].
+    """Final states of the last layer of a bidirectional LSTM in both directions: packed [S, size] -> [B, 2, H].
 
-    Each utterance ends where its own rows do. An utterance without rows has states of 0.
+    Each utterance ends at its own last row. An utterance without rows has states of 0.
     """
     states = rows.new_zeros(len(counts), 2, lstm.hidden_size)
     some = counts.nonzero().squeeze(1)
@@ -77,5 +79,5 @@ def final_states(lstm: nn.LSTM, rows: Tensor, counts: Tensor) -> Tensor:
 
 
 def lstm_macs(rows: int, size: int, hidden: int, layers: int = 1) -> int:
-    """Multiply-adds of a bidirectional LSTM over so many rows: four gates a state, each of input and states."""
+    """Multiply-adds of a bidirectional LSTM over this number of rows: per state four gates, of input and states."""
     return rows * 2 * 4 * hidden * (size + hidden + (layers - 1) * (2 * hidden + hidden))
