@@ -1,6 +1,7 @@
 """From one recording to the clips of its utterances, in one forward pass: `make_clips`."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +14,15 @@ from mesm_data.errors import DOUBTFUL, Issue, MediaError
 from mesm_data.faces.crops import centre_crop, crop_face
 from mesm_data.faces.detector import Detection, FaceDetector
 from mesm_data.faces.tracking import follow, follow_all
-from mesm_data.media.audio import sounds
+from mesm_data.media.audio import AudioSpan, audio_spans
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.mel import mel_chunks, resample
-from mesm_data.media.video import frames
+from mesm_data.media.video import open_video
 from mesm_data.utterance import Utterance
 
 END_TOLERANCE = 0.25  # seconds by which media may end before an utterance does, or before the other medium
+LONGEST = 86_400.0  # seconds; no recording lasts a day
+MISSING_AUDIO = 0.05  # seconds that may be missing in the audio of an utterance; time stamps are no more exact
 SHORTEST = 0.1  # seconds that must be left of an utterance that is cut at the end of the recording
 SILENCE = 1e-3  # a peak below -60 dB of full scale
 FULL_SCALE = 0.999  # a sample this large counts as clipped ...
@@ -81,24 +84,34 @@ def make_clips(
     """
     source = utterances[0].source
     assert all((u.source.video, u.source.offset) == (source.video, source.offset) for u in utterances)
-    video = _watch(root / source.video, utterances, recipe, detector)
-    audio = _listen(root, utterances, recipe, video.log.end if cut else math.inf)
+    timed = [u for u in utterances if _times_fault(u) is None]
+    video = _watch(root / source.video, timed, recipe, detector)
+    audio = _listen(root, timed, recipe, video.log.end if cut else math.inf)
     if cut:
-        utterances = [_cut_at_end(u, video, heard) for u, heard in zip(utterances, audio, strict=True)]
-        for moments, u in zip(video.moments, utterances, strict=True):
-            moments[:] = [moment for moment in moments if moment.wanted < u.end]
-    speakers = _choose_speakers(utterances, video, person)
-    outcomes = [
-        _outcome(u, video, moments, speaker, heard, recipe)
-        for u, moments, speaker, heard in zip(utterances, video.moments, speakers, audio, strict=True)
-    ]
+        timed = [_cut_at_end(u, video, heard) for u, heard in zip(timed, audio, strict=True)]
+        for n, u in enumerate(timed):
+            video.moments[n] = [moment for moment in video.moments[n] if moment.wanted < u.end]
+    speakers = _choose_speakers(timed, video, person)
+    made = iter([_outcome(u, video, n, speakers[n], audio[n], recipe) for n, u in enumerate(timed)])
     seen = [FacesAt(moment.time, tuple(moment.found)) for moments in video.moments for moment in moments]
     return Decoded(
-        outcomes=tuple(outcomes),
+        outcomes=tuple(_bad_times(u) or next(made) for u in utterances),
         faces=tuple(sorted(seen, key=lambda at: at.time)),
         video_end=video.log.end + source.offset,
-        audio_end=min(heard.log.end for heard in audio) + source.offset,
+        audio_end=min((heard.log.end for heard in audio), default=0.0) + source.offset,
     )
+
+
+def _bad_times(u: Utterance) -> Outcome | None:
+    fault = _times_fault(u)
+    return Outcome(u, None, (Issue(u.id, "bad-times", fault),)) if fault else None
+
+
+def _times_fault(u: Utterance) -> str | None:
+    """Why no recording can have these times; None where one can. Asked first: nothing is made as long as they claim."""
+    if not -END_TOLERANCE <= u.start - u.source.offset < u.end - u.source.offset <= LONGEST:
+        return f"starts at {u.start:.7g} s and ends at {u.end:.7g} s; expected 0 <= start < end <= {LONGEST:.0f} s"
+    return None
 
 
 def frame_times(start: float, end: float, step: float) -> np.ndarray:
@@ -129,18 +142,22 @@ class _Video:
     """The moments of each utterance in time order, as far as they decode."""
 
     moments: list[list[_Moment]]
+    missed: Counter[int] = field(default_factory=Counter)  # by utterance: frames that did not decode
     log: DecodeLog = field(default_factory=DecodeLog)
     failure: Issue | None = None  # why there is no video at all; its utterance is filled in later
 
 
 def _watch(path: Path, utterances: Sequence[Utterance], recipe: Recipe, detector: FaceDetector) -> _Video:
     video = _Video([[] for _ in utterances])
+    if not utterances:
+        return video
     offset = utterances[0].source.offset
-    wanted = sorted((t, n) for n, u in enumerate(utterances) for t in frame_times(u.start, u.end, recipe.step))
     batch: list[_Moment] = []
     try:
+        reader = open_video(path)
+        wanted = _wanted(utterances, reader.end + offset, recipe.step)
         until = max(u.end for u in utterances) - offset
-        for frame in frames(path, [t - offset for t, _ in wanted], video.log, until=until):
+        for frame in reader.frames([time - offset for time, _ in wanted], video.log, until):
             for time, n in (wanted[index] for index in frame.indices):
                 corner, image = _part(frame.image, utterances[n].source.crop)
                 video.moments[n].append(_Moment(time, frame.time + offset, corner, image))
@@ -148,12 +165,19 @@ def _watch(path: Path, utterances: Sequence[Utterance], recipe: Recipe, detector
             if len(batch) >= FACES_A_BATCH:
                 batch = _find_faces(batch, video, detector, recipe)
         _find_faces(batch, video, detector, recipe)
+        video.missed.update(wanted[index][1] for index in video.log.missed)
     except MediaError as error:
         detail = str(error).replace(str(path), utterances[0].source.video)  # the raw folder's own path must not show
         video.failure = Issue("", "undecodable" if path.exists() else "no-media", detail)
     for moments in video.moments:
         _borrow(moments, recipe)
     return video
+
+
+def _wanted(utterances: Sequence[Utterance], end: float, step: float) -> list[tuple[float, int]]:
+    """Time and utterance of each wanted frame, in time order, up to the end of the video."""
+    within = [(n, u) for n, u in enumerate(utterances) if u.start < end]
+    return sorted((time, n) for n, u in within for time in frame_times(u.start, min(u.end, end), step))
 
 
 def _find_faces(batch: list[_Moment], video: _Video, detector: FaceDetector, recipe: Recipe) -> list[_Moment]:
@@ -243,6 +267,7 @@ class _Audio:
     mels: np.ndarray
     log: DecodeLog
     end: float = 0.0  # seconds of the recording at which its samples end
+    missing: float = 0.0  # seconds that the file skips
     peak: float = 0.0
     clipped: float = 0.0  # share of samples at full scale
     failure: str | None = None
@@ -259,9 +284,9 @@ def _listen(root: Path, utterances: Sequence[Utterance], recipe: Recipe, until: 
         failure = None
         try:
             spans = [(utterances[n].start - offset, _audio_end(utterances[n], until)) for n in members]
-            for sound in sounds(root / name, spans, channel, log):
-                n = members[sound.index]
-                heard[n] = _measure(sound.samples, sound.rate, utterances[n].start, log, recipe)
+            for span in audio_spans(root / name, spans, channel, log):
+                n = members[span.index]
+                heard[n] = _measure(span, utterances[n].start, log, recipe)
         except MediaError as error:
             failure = str(error).replace(str(root / name), name)
         for n in members:
@@ -274,12 +299,14 @@ def _audio_end(u: Utterance, until: float) -> float:
     return until if until < end - END_TOLERANCE else end
 
 
-def _measure(samples: np.ndarray, rate: int, start: float, log: DecodeLog, recipe: Recipe) -> _Audio:
+def _measure(span: AudioSpan, start: float, log: DecodeLog, recipe: Recipe) -> _Audio:
+    samples, rate = span.samples, span.rate
     loudness = np.abs(samples)
     return _Audio(
         mels=mel_chunks(resample(samples, rate, recipe.sample_rate), recipe),
         log=log,
         end=start + len(samples) / rate,
+        missing=span.missing,
         peak=float(loudness.max(initial=0.0)),
         clipped=float((loudness >= FULL_SCALE).mean()) if len(samples) else 0.0,
     )
@@ -294,14 +321,14 @@ def _cut_at_end(u: Utterance, video: _Video, heard: _Audio) -> Utterance:
     return replace(u, end=end) if u.start + SHORTEST <= end < u.end - END_TOLERANCE else u
 
 
-def _outcome(
-    u: Utterance, video: _Video, moments: list[_Moment], speaker: list[int | None], heard: _Audio, recipe: Recipe
-) -> Outcome:
-    unusable = _why_unusable(u, video, moments, heard)
+def _outcome(u: Utterance, video: _Video, n: int, speaker: list[int | None], heard: _Audio, recipe: Recipe) -> Outcome:
+    unusable = _why_unusable(u, video, video.moments[n], heard)
     if unusable:
         return Outcome(u, None, (Issue(u.id, *unusable),))
-    doubts = tuple(Issue(u.id, kind, detail) for kind, detail in _doubts(u, video, moments, speaker, heard, recipe))
-    return Outcome(u, _clip(u, moments, speaker, heard, recipe, tuple(sorted({i.kind for i in doubts}))), doubts)
+    doubts = tuple(Issue(u.id, kind, detail) for kind, detail in _doubts(u, video, n, speaker, heard, recipe))
+    return Outcome(
+        u, _clip(u, video.moments[n], speaker, heard, recipe, tuple(sorted({i.kind for i in doubts}))), doubts
+    )
 
 
 def _why_unusable(u: Utterance, video: _Video, moments: list[_Moment], heard: _Audio) -> tuple[str, str] | None:
@@ -327,15 +354,17 @@ def _why_unusable(u: Utterance, video: _Video, moments: list[_Moment], heard: _A
 
 
 def _doubts(
-    u: Utterance, video: _Video, moments: list[_Moment], speaker: list[int | None], heard: _Audio, recipe: Recipe
+    u: Utterance, video: _Video, n: int, speaker: list[int | None], heard: _Audio, recipe: Recipe
 ) -> list[tuple[str, str]]:
     """Kind and detail of everything that makes the utterance doubtful."""
     doubts = []
-    wanted = len(frame_times(u.start, u.end, recipe.step))
-    if video.log.errors and len(moments) < wanted:
-        doubts.append(("decode-errors", f"{wanted - len(moments)} of {wanted} frames could not be decoded"))
+    if video.missed[n]:
+        wanted = len(frame_times(u.start, u.end, recipe.step))
+        doubts.append(("decode-errors", f"{video.missed[n]} of {wanted} frames could not be decoded"))
+    if heard.missing > MISSING_AUDIO:
+        doubts.append(("decode-errors", f"{heard.missing:.2f} s of the audio could not be decoded"))
     if all(face is None for face in speaker):
-        doubts.append(("no-face", f"no face found in {len(moments)} frames"))
+        doubts.append(("no-face", f"no face found in {len(video.moments[n])} frames"))
     if heard.peak < SILENCE:
         doubts.append(("silent", f"loudest sample is {heard.peak:.5f} of full scale"))
     if heard.clipped > CLIPPED_SHARE:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -18,11 +18,8 @@ from mesm_data import corpora
 from mesm_data.build import read_corpus
 from mesm_data.clip import Recipe
 from mesm_data.decode import END_TOLERANCE, make_clips
-from mesm_data.errors import Issue, MediaError, not_a_file
-from mesm_data.media.audio import sounds
-from mesm_data.media.container import DecodeLog
-from mesm_data.media.probe import probe
-from mesm_data.media.video import frames
+from mesm_data.errors import Issue, not_a_file
+from mesm_data.media.probe import probe, why_unreadable
 from mesm_data.pool import WorkerFailed, cores, run_jobs
 from mesm_data.utterance import Utterance
 
@@ -32,7 +29,6 @@ FILE_TIMEOUT, SAMPLE_TIMEOUT = 60.0, 600.0  # seconds
 NAMED = 20  # files with the same fault that are named
 ALLOWED = 0.05  # default share of utterances that a build may leave out
 PEAK = 2  # the rows of all jobs and the shards lie side by side when a build ends
-LOOKED_AT = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # seconds at which a first frame is tried: it may start late
 
 
 @dataclass(frozen=True)
@@ -157,18 +153,10 @@ def _open_all(files: Sequence[File], workers: int) -> dict[str, Opened]:
 
 
 def _open(file: File) -> Opened:
-    """Header and first frame, or first samples, of a file. Runs in a worker."""
-    path, log = file.root / file.name, DecodeLog()
-    found = not_a_file(path)
-    if found not in (None, "a folder"):
-        return Opened(None, f"found {found}, expected a media file")
-    try:
-        duration = probe(path).duration
-        first: Any = frames(path, LOOKED_AT, log) if file.is_video else sounds(path, [(0.0, 0.1)], None, log)
-        fault = None if next(iter(first), None) else "nothing in it can be decoded"
-    except MediaError as error:
-        return Opened(None, str(error).removeprefix(f"{path}: "))
-    return Opened(duration, fault)
+    """Length of a file and why nothing in it can be decoded, if nothing can. Runs in a worker."""
+    path = file.root / file.name
+    fault = why_unreadable(path, video=file.is_video)
+    return Opened(None if fault else probe(path).duration, fault)
 
 
 def _lost(utterances: Sequence[Utterance], missing: set[str], opened: Mapping[str, Opened]) -> set[str]:

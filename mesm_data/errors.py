@@ -87,7 +87,7 @@ DOUBTFUL = {
     "silent": "no audible speech",
     "clipped": "audio is clipped",
     "length-differs": "audio and video differ in length",
-    "decode-errors": "parts of the video could not be decoded",
+    "decode-errors": "parts of the video or audio could not be decoded",
     "no-face": "no face found in any frame",
 }
 NOTED = {

@@ -13,7 +13,7 @@ from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.export.samples import file_names
 from mesm_data.files import write_text
-from mesm_data.media.encode import write_films
+from mesm_data.media.encode import write_videos
 from mesm_data.pool import WorkerFailed, run_jobs
 from mesm_data.utterance import Utterance, read_utterances
 
@@ -31,7 +31,7 @@ class _Job:
 
 def write_job(job: _Job) -> None:
     """Runs in a worker."""
-    write_films(job.raw, job.utterances, job.outs)
+    write_videos(job.raw, job.utterances, job.outs)
 
 
 def write_clips(dataset: Dataset, out: Path, raw: Path | None, workers: int) -> dict[str, Any]:

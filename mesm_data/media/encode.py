@@ -21,7 +21,7 @@ from PIL import Image
 
 from mesm_data.errors import DataError, MediaError
 from mesm_data.files import commit_file
-from mesm_data.media.audio import sounds
+from mesm_data.media.audio import audio_spans
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
@@ -43,7 +43,7 @@ class Look:
     sound_kbps: int = 128
 
 
-def write_films(root: Path, utterances: Sequence[Utterance], outs: Sequence[Path], look: Look = Look()) -> None:
+def write_videos(root: Path, utterances: Sequence[Utterance], outs: Sequence[Path], look: Look = Look()) -> None:
     """Write each utterance of ONE recording as an mp4 (H.264, AAC): the speaker's part of the picture, their channel.
 
     The picture has a steady rate, the recording's usual one. Each frame is the one shown nearest to its time; what does
@@ -181,7 +181,7 @@ def _write_sounds(root: Path, utterances: Sequence[Utterance], wavs: Sequence[Pa
         pieces = [(n, *piece) for n in members for piece in _pieces(utterances[n])]
         with ExitStack() as opened:
             writers: dict[int, wave.Wave_write] = {}
-            for sound in sounds(root / name, [(start, end) for _, start, end in pieces], channel, DecodeLog()):
+            for sound in audio_spans(root / name, [(start, end) for _, start, end in pieces], channel, DecodeLog()):
                 n = pieces[sound.index][0]
                 if n not in writers:
                     writers[n] = opened.enter_context(wave.open(str(wavs[n]), "wb"))

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mesm_data.errors import DataError
-from mesm_data.media.encode import write_films
+from mesm_data.media.encode import write_videos
 from mesm_data.report.sheet import TICKS
 from mesm_model.prediction.attention_maps import Explained, mel_row
 from mesm_model.prediction.overlay import depth, grey_mel, of_modality, side_by_side, tinted
@@ -160,6 +160,6 @@ def _speaker(one: Explained, raw: Path, folder: Path) -> Any:
     for name in (source.video, source.audio):
         if name and not (raw / name).exists():
             raise DataError(f"{raw}: {name} is not there; expected the raw corpus that the dataset was built from")
-    write_films(raw, [one.utterance], [folder / "speaker.mp4"])
+    write_videos(raw, [one.utterance], [folder / "speaker.mp4"])
     clip = moviepy.VideoFileClip(str(folder / "speaker.mp4"))
     return clip.resized(min(SPEAKER[2] / clip.w, SPEAKER[3] / clip.h))

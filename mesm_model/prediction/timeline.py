@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from mesm_data.files import write_text
-from mesm_data.media.encode import Look, write_films
+from mesm_data.media.encode import Look, write_videos
 from mesm_data.report.sheet import SLOT, Example, face_slots, pieces
 from mesm_data.utterance import Source, Utterance
 from mesm_model.models import MODALITIES
@@ -282,7 +282,7 @@ def _film(result: Result) -> bytes:
     whole = Utterance("film", Source(result.video.name), 0.0, result.seconds, "", (), (), "", "")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.mp4"
-        write_films(result.video.parent, [whole], [out], look)
+        write_videos(result.video.parent, [whole], [out], look)
         return out.read_bytes()
 
 

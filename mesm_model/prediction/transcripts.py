@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mesm_data.errors import DataError
-from mesm_data.media.audio import sounds
+from mesm_data.media.audio import audio_spans
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.mel import resample
 from mesm_data.media.probe import probe
@@ -390,5 +390,5 @@ def _samples(media: Path) -> np.ndarray:
     """The whole audio, mono at WHISPER_RATE, float32."""
     seconds = probe(media).duration or 0.0
     spans = [(PIECE * n, PIECE * (n + 1)) for n in range(int(seconds / PIECE) + 1)]
-    pieces = [resample(s.samples, s.rate, WHISPER_RATE) for s in sounds(media, spans, None, DecodeLog())]
+    pieces = [resample(s.samples, s.rate, WHISPER_RATE) for s in audio_spans(media, spans, None, DecodeLog())]
     return np.concatenate([np.zeros(0, np.float32), *pieces])

@@ -175,7 +175,7 @@ def test_a_sound_file_that_does_not_open_costs_its_utterances_and_does_not_show_
     (tmp_path / "sound.wav").write_bytes(b"")
     (outcome,) = build(tmp_path, (0.0, 1.0))
     assert outcome.clip is None
-    assert kinds(outcome) == {"no-sound": "sound.wav: found an empty file, expected a video or sound file"}
+    assert kinds(outcome) == {"no-sound": "sound.wav: found an empty file, expected a video or audio file"}
 
 
 def two_people() -> dict[int, list[np.ndarray]]:

@@ -120,7 +120,7 @@ def test_a_pipe_in_the_place_of_a_video_is_named_and_not_waited_for(healthy: Pat
     os.mkfifo(healthy / FILM)
     diagnosis = doctor("iemocap", healthy, {}, workers=1)
     (line,) = lines_with(diagnosis, "unreadable")
-    assert line.startswith(f"  unreadable: {FILM}: found a pipe, expected a media file")
+    assert line.startswith(f"  unreadable: {FILM}: found a pipe, expected a video or audio file")
     assert not diagnosis.works
 
 

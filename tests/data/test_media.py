@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from mesm_data.errors import MediaError
-from mesm_data.media.audio import sounds
+from mesm_data.media.audio import audio_spans
 from mesm_data.media.container import DecodeLog
-from mesm_data.media.images import Frame
+from mesm_data.media.frame import Frame
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
 from mesm_data.synth.stamp import read_frame_number, stamp
@@ -351,14 +351,14 @@ def test_what_is_no_media_is_refused_in_one_clear_line(
     for use in (probe, lambda path: list(frames(path, [0.0], DecodeLog())), lambda path: hear(path, [(0.0, 1.0)])):
         with pytest.raises(MediaError) as refusal:
             use(path)
-        assert str(refusal.value) == f"{path}: found {found}, expected a video or sound file"
+        assert str(refusal.value) == f"{path}: found {found}, expected a video or audio file"
 
 
 def test_sound_without_picture_and_picture_without_sound_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="found no sound that can be decoded, expected a sound file or a video"):
+    with pytest.raises(MediaError, match="found no audio that can be decoded, expected an audio file or a video"):
         hear(write_film(tmp_path / "film.mp4"), [(0.0, 1.0)])
     tone = write_sound(tmp_path / "tone.wav", "pcm_s16le", 16000, np.zeros((1, 1600)))
-    with pytest.raises(MediaError, match="found no picture that can be decoded, expected a video file"):
+    with pytest.raises(MediaError, match="found no video that can be decoded, expected a video file"):
         list(frames(tone, [0.0], DecodeLog()))
 
 
@@ -392,7 +392,7 @@ def test_a_damaged_image_is_counted_and_a_missing_one_moves_no_other(tmp_path: P
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"found a folder without image_N\.jpg, expected a video or sound file"):
+    with pytest.raises(MediaError, match=r"found a folder without image_N\.jpg, expected a video or audio file"):
         probe(tmp_path)
 
 
@@ -402,7 +402,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 def hear(
     path: Path, spans: list[tuple[float, float]], channel: int | None = None, log: DecodeLog | None = None
 ) -> dict:
-    return {sound.index: sound for sound in sounds(path, spans, channel, log or DecodeLog())}
+    return {sound.index: sound for sound in audio_spans(path, spans, channel, log or DecodeLog())}
 
 
 def ramps(rate: int, seconds: float) -> np.ndarray:
@@ -517,7 +517,7 @@ def test_spans_overlap_come_in_any_order_and_as_soon_as_they_are_heard(tmp_path:
     path = write_wave(tmp_path / "ramp.wav", "pcm_s16le", 16000, channels)
     spans = [(1.0, 2.0), (0.0, 1.5), (0.2, 0.4), (1.0, 1.0), (2.5, 3.5), (4.0, 5.0)]
     log = DecodeLog()
-    given = list(sounds(path, spans, 0, log))
+    given = list(audio_spans(path, spans, 0, log))
     assert [sound.index for sound in given] == [2, 3, 1, 0, 4]
     for sound in given:
         start, end = (round(edge * 16000) for edge in spans[sound.index])
@@ -539,7 +539,7 @@ def test_only_open_spans_of_sound_are_held_in_memory(tmp_path: Path) -> None:
         for _ in range(120):
             sound.writeframes(bytes(2 * 16000))
     tracemalloc.start()
-    for _ in sounds(path, [(k, k + 1) for k in range(120)], None, DecodeLog()):
+    for _ in audio_spans(path, [(k, k + 1) for k in range(120)], None, DecodeLog()):
         pass
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -7,7 +7,7 @@ import pytest
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.media.audio import sounds
+from mesm_data.media.audio import audio_spans
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
@@ -47,7 +47,7 @@ def test_the_film_is_as_long_as_the_utterance_and_has_its_sound(film: Path) -> N
     info = probe(film)
     assert (info.width, info.height) == (1280, 720)
     assert info.duration == pytest.approx(1.5, abs=0.15)
-    (sound,) = sounds(film, [(0.0, 10.0)], None, DecodeLog())
+    (sound,) = audio_spans(film, [(0.0, 10.0)], None, DecodeLog())
     loud = np.flatnonzero(sound.samples > 0.2) / sound.rate
     assert loud.min() == pytest.approx((-HZ % CLICKS[0]) / HZ, abs=0.03)
 

@@ -302,7 +302,7 @@ def mesm(*words: str | Path) -> Done:
     [
         ("junk.mp4", b"\x00\x01" * 40, "found nothing that FFmpeg can read"),
         ("empty.mp4", b"", "found an empty file"),
-        ("text.mp4", b"Hello.\n", "expected a video or sound file"),
+        ("text.mp4", b"Hello.\n", "expected a video or audio file"),
     ],
 )
 def test_what_is_no_video_is_told_in_one_line(
