@@ -1,10 +1,10 @@
-"""`Batch`: what every model takes. Ragged and packed: the frames of all utterances in one tensor, with counts.
+"""`Batch`, the input of every model. Ragged and packed: the frames of all utterances in one tensor, with counts.
 
 B utterances, E emotions; T tokens, V faces, A mel chunks, each counted over the whole batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from mesm_data.errors import DataError
 FACE = (3, 48, 48)  # RGB, 0..255
 MEL = (1, 128, 32)  # natural log of power + LOG_FLOOR: 128 mels, 32 steps of 12.5 ms
 LOG_FLOOR = 1e-6  # as in mesm_data.clip.Recipe
-FRAMES = {"a": MEL, "v": FACE}  # the modalities that come in frames, and the shape of one
+FRAMES = {"a": MEL, "v": FACE}  # the modalities of frames, and the shape of one
 
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance as a model is fed. Faces and mels may be empty; so may tokens, for models without text."""
+    """The model input of one utterance. Faces and mels may be empty; tokens too, for models without text."""
 
     id: str
     text: str
@@ -34,9 +34,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances, stacked in order. Checked once, here, then trusted; raises DataError.
+    """Utterances, stacked in order. Shapes and counts are checked here, once; raises DataError.
 
-    The counts stay on the CPU: they decide shapes, and read from a GPU each would make it wait.
+    The counts stay on the CPU: they decide shapes, and reading each from a GPU would make the host wait.
     """
 
     ids: tuple[str, ...]
@@ -53,7 +53,7 @@ class Batch:
     def __post_init__(self) -> None:
         utterances = len(self.ids)
         _expect(utterances > 0, "an empty batch", "at least one utterance")
-        _expect(len(self.texts) == utterances, f"{len(self.texts)} texts", f"{utterances}, one an utterance")
+        _expect(len(self.texts) == utterances, f"{len(self.texts)} texts", f"{utterances}, one per utterance")
         _expect_shape("labels", self.labels, (utterances, None))
         for name, rows, counts, shape in (
             ("tokens", self.tokens, self.token_counts, ()),
@@ -80,8 +80,15 @@ class Batch:
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory; a DataLoader calls this by name."""
+        """The same batch in page-locked memory; called by a DataLoader."""
         return self._with(Tensor.pin_memory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by value: in shared memory, where torch puts the tensors of a worker process, a full one hangs.
+
+        Containers have little of it: 64 MB in Docker.
+        """
+        return _unpickle, ({one.name: _to_numpy(getattr(self, one.name)) for one in fields(self)},)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The same batch with its data changed; the counts stay."""
@@ -124,17 +131,34 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def owners(counts: Tensor, device: torch.device) -> Tensor:
-    """The utterance that each packed row belongs to: int64 [sum of counts], on `device`."""
+    """The utterance of each packed row: int64 [sum of counts], on `device`."""
     return torch.repeat_interleave(counts).to(device, non_blocking=True)
 
 
 def pad(rows: Tensor, counts: Tensor, fill: float = 0) -> tuple[Tensor, Tensor]:
-    """Packed rows [sum of counts, ...] as ([B, L, ...], true where a row is [B, L]); L is the largest count."""
+    """Packed rows [sum of counts, ...] as [B, L, ...], and bool [B, L], true where there is one; L: the largest count."""
     longest = int(counts.max())
     places = _places(counts, longest).to(rows.device, non_blocking=True)
     padded = rows.new_full((len(counts) * longest, *rows.shape[1:]), fill).index_copy(0, places, rows)
     present = torch.arange(longest) < counts[:, None]
     return padded.view(len(counts), longest, *rows.shape[1:]), present.to(rows.device, non_blocking=True)
+
+
+def _to_numpy(value: Any) -> Any:
+    """Tensors as arrays, also those of features."""
+    if isinstance(value, Mapping):
+        return {name: tuple(map(_to_numpy, ragged)) for name, ragged in value.items()}
+    return value.cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def _to_torch(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: tuple(map(_to_torch, ragged)) for name, ragged in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _unpickle(values: dict[str, Any]) -> Batch:
+    return Batch(**{name: _to_torch(value) for name, value in values.items()})
 
 
 def _ragged(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,18 @@
-"""Shards to batches: a memory-mapped copy for random reading, and which utterances go together in which step.
+"""From shards to batches: a memory-mapped copy for random reading, and the plan of which utterances form which batch.
 
-    out/iemocap/.cache/train-3f2a90c1d5e80b77.arrow     one part of the dataset as Arrow, named by the dataset's content
+    out/iemocap/.cache/train-3f2a90c1d5e80b77.arrow     one split as Arrow, named by the dataset's content
+    out/iemocap/.cache/train-3f2a90c1d5e80b77.arrow.sha256
 
-Parquet is for keeping and passing on; from Arrow a random utterance is read a hundred times faster. The copy is made
-when it is first needed, under a temporary name, from shards whose sha256 is that of the index.
+Parquet is for storage and exchange; from Arrow a random utterance is read a hundred times faster. The copy is made when
+it is first needed, under a temporary name, from shards whose sha256 is that of the index. Whoever opens it compares its
+own sha256 first, and copies the shards again where it has changed.
 """
 
-import fcntl
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +27,14 @@ from mesm_data.errors import DataError, ShardError
 from mesm_model.batch import FACE, MEL, Batch, Example, collate, model_input
 from mesm_model.features import store
 from mesm_model.features.store import Ragged
-from mesm_model.models.common.text import tokenize
 
+SHARED_MEMORY = Path("/dev/shm")
+QUEUES = 64 * 1024  # bytes of shared memory for the semaphores of a worker process; 44 KB were measured
 COLUMNS = ("id", "text", "labels", "faces", "mels")
 
-# Megabytes that FE2E of the paper's sizes keeps for the backward pass, measured in float32.
+# Megabytes that FE2E of the paper's sizes keeps for the backward pass in float32, measured.
 FACE_MB, CHUNK_MB, TOKEN_MB = 5.0, 8.9, 1.3
-# Of the two-phase models: LF-TRANS's feed-forward layers keep so much a row, MulT's attention a pair of rows.
+# Of the two-phase models: per row in the feed-forward layers of LF-TRANS, per pair of rows in the attention of MulT.
 ROW_MB, PAIR_MB = 0.05, 5e-4
 
 
@@ -41,7 +45,7 @@ class Part(TorchDataset[Example]):
     name: str
     path: Path  # of the Arrow file
     tokens: Sequence[Sequence[int]]  # of each utterance; empty for models without text
-    features: Mapping[str, Ragged] | None = None  # by modality; they take the place of tokens, faces and mels
+    features: Mapping[str, Ragged] | None = None  # by modality, instead of tokens, faces and mels
 
     collate = staticmethod(collate)  # examples -> the Batch that models take: a DataLoader's `collate_fn`
 
@@ -58,7 +62,7 @@ class Part(TorchDataset[Example]):
         return model_input(self.ids[n], self.texts[n], self.tokens[n], faces, mels, self.labels[n])
 
     def _fixed(self, n: int, features: Mapping[str, Ragged]) -> Example:
-        """An utterance of features only."""
+        """An utterance with features only."""
         return Example(
             id=self.ids[n],
             text=self.texts[n],
@@ -70,7 +74,7 @@ class Part(TorchDataset[Example]):
         )
 
     def __getstate__(self) -> dict[str, object]:
-        """A worker process opens the file itself."""
+        """Without the table: a worker process opens the file itself."""
         return {"name": self.name, "path": self.path, "tokens": self.tokens, "features": self.features}
 
     @cached_property
@@ -88,7 +92,7 @@ class Part(TorchDataset[Example]):
 
     @cached_property
     def megabytes(self) -> np.ndarray:
-        """What training on each utterance costs in memory, float64 [n]."""
+        """Estimated memory of training on each utterance, float64 [n]."""
         if self.features is not None:
             counts = np.stack([ragged.counts for ragged in self.features.values()])
             return ROW_MB * counts.sum(0) + PAIR_MB * counts.max(0).astype(float) ** 2
@@ -104,20 +108,22 @@ class Part(TorchDataset[Example]):
             raise ShardError(f"{self.path}: not a whole Arrow file ({error}); delete it and it is made again") from None
 
 
-def open_part(dataset: reader.Dataset, name: str, encoder: Path | None, cache: Path | None = None) -> Part:
-    """The part `name` of a dataset, tokens by the text encoder in the folder `encoder`; None: no tokens.
+def open_part(dataset: reader.Dataset, split: str, encoder: Path | None, cache: Path | None = None) -> Part:
+    """A split of a dataset, with tokens of the text encoder in the folder `encoder`; without tokens for None.
 
-    A dataset with features features_info is read as these. `cache` is where the Arrow copy goes, `.cache` in the dataset's
-    folder by default. Raises DataError for a part that the dataset lacks, ShardError for shards that are not those of
-    the index.
+    A dataset with features has these instead. `cache` is the folder of the Arrow copies, `.cache` in the dataset by
+    default. Raises DataError for a split that the dataset lacks, ShardError for shards that are not those of the index.
     """
-    if name not in dataset.splits:
-        raise DataError(f"{dataset.folder}: no part {name!r}, expected one of {', '.join(dataset.splits)}")
-    part = Part(name, arrow_file(dataset, name, cache or dataset.folder / ".cache"), ())
+    if split not in dataset.splits:
+        raise DataError(f"{dataset.folder}: no split {split!r}, expected one of {', '.join(dataset.splits)}")
+    part = Part(split, arrow_file(dataset, split, cache or dataset.folder / ".cache"), ())
     if store.features_info(dataset):
-        return Part(name, part.path, (), store.open_part(dataset, name))
-    tokens = tokenize(encoder, part.texts) if encoder else [()] * len(part)
-    return Part(name, part.path, tokens)
+        return Part(split, part.path, (), store.open_part(dataset, split))
+    if encoder is None:
+        return Part(split, part.path, [()] * len(part))
+    from mesm_model.models.common.text import tokenize  # transformers takes seconds, which worker processes need not
+
+    return Part(split, part.path, tokenize(encoder, part.texts))
 
 
 def to_torch(dataset: reader.Dataset, text_encoder: str | Path | None = None, cache: str | Path | None = None) -> Part:
@@ -132,35 +138,65 @@ def to_torch(dataset: reader.Dataset, text_encoder: str | Path | None = None, ca
     )
 
 
-def arrow_file(dataset: reader.Dataset, name: str, cache: Path) -> Path:
-    """The Arrow copy of one part, made now if there is none; memory stays at one row group."""
-    path = cache / f"{name}-{dataset.index['content'][:16]}.arrow"
-    if path.is_file():
+def arrow_file(dataset: reader.Dataset, split: str, cache: Path) -> Path:
+    """The Arrow copy of one split, made where there is none or where it is not what was written; then with one line.
+
+    Memory stays at one row group. Raises ShardError for shards that are not those of the index, DataError for a folder
+    that cannot be written.
+    """
+    path = cache / f"{split}-{dataset.index['content'][:16]}.arrow"
+    if _is_whole(path):
         return path
-    temporary = path.with_name(path.name + ".tmp")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with path.with_name(path.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes that begin together one copies, the others wait
-            if not path.is_file():
-                checked = {shard: _check(shard, dataset) for shard in dataset.shard_paths(name)}
-                with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, _schema()) as writer:
-                    for table in dataset.tables(name, COLUMNS):
-                        writer.write_table(table)
-                if changed := [shard for shard, state in checked.items() if _state(shard) != state]:
-                    temporary.unlink()
-                    raise ShardError(f"{changed[0]}: changed while it was copied; give the command again")
-                files.commit_file(temporary, path)
+        with files.locked(path.with_name(path.name + ".lock")):  # of several processes one copies, the others wait
+            if path.is_file() and not _is_whole(path):
+                print(f"{path}: not what was written there; copying the dataset again", file=sys.stderr)
+            if not _is_whole(path):
+                _copy(dataset, split, path)
     except OSError as error:
-        if temporary.is_file():  # a full disk should not stay full
-            temporary.unlink()
         raise DataError(f"{cache}: cannot write the copy for training ({error}); give --cache FOLDER") from None
     return path
 
 
+def _copy(dataset: reader.Dataset, split: str, path: Path) -> None:
+    """Write the Arrow copy and its digest; on any failure neither."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        checked = {shard: _check(shard, dataset) for shard in dataset.shard_paths(split)}
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, _schema()) as writer:
+            for table in dataset.tables(split, COLUMNS):
+                writer.write_table(table)
+        if changed := [shard for shard, state in checked.items() if _state(shard) != state]:
+            raise ShardError(f"{changed[0]}: changed while it was copied; give the command again")
+        digest = files.sha256_of(temporary)
+        files.commit_file(temporary, path)
+        files.write_text(_digest_file(path), digest + "\n")
+    finally:
+        temporary.unlink(missing_ok=True)  # a full disk should not stay full
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """True for a copy whose bytes have the digest beside it."""
+    digest = _digest_file(path)
+    if not path.is_file() or not digest.is_file():
+        return False
+    return _sha256_of(path, _state(path)) == digest.read_text(encoding="ascii", errors="replace").strip()
+
+
+@lru_cache
+def _sha256_of(path: Path, state: tuple[int, ...]) -> str:
+    """Of a file in this state: a command opens a split several times."""
+    return files.sha256_of(path)
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The steps of an epoch: each is `grad_accumulation` batches (the last may have fewer), each of utterance numbers."""
+    """The steps of an epoch: each has `grad_accumulation` batches (the last may have fewer) of utterance numbers."""
 
     steps: tuple[tuple[tuple[int, ...], ...], ...]
 
@@ -171,11 +207,11 @@ class Plan:
 def plan_epoch(
     megabytes: np.ndarray, batch: int, batch_memory_mb: float, grad_accumulation: int, seed: int, epoch: int
 ) -> Plan:
-    """What is trained on together in an epoch: a pure function of its arguments, whoever asks, and in which process.
+    """The batches of an epoch: a pure function of its arguments, the same in every process.
 
-    Utterances come in random order, not sorted by length: frames are packed, so there is no padding to save, and
-    batches of long utterances only would need twice the memory. A batch is closed before it exceeds `batch` utterances
-    or `batch_memory_mb` megabytes; an utterance above the batch_memory_mb goes alone.
+    Utterances are shuffled, not sorted by length: frames are packed, so that there is no padding to save, and batches
+    of long utterances would need twice the memory. A batch has at most `batch` utterances and `batch_memory_mb`
+    megabytes; an utterance that needs more is a batch of its own.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(megabytes))
     batches = list(_batches(order, megabytes, batch, batch_memory_mb))
@@ -183,20 +219,36 @@ def plan_epoch(
 
 
 def plan_reading(megabytes: np.ndarray, batch: int, batch_memory_mb: float) -> list[tuple[int, ...]]:
-    """Batches of all utterances in their order, for evaluation."""
+    """Batches of all utterances in order, for evaluation."""
     return list(_batches(range(len(megabytes)), megabytes, batch, batch_memory_mb))
 
 
-def read(part: Part, batches: Sequence[Sequence[int]], workers: int = 0, pin: bool = False) -> Iterable[Batch]:
-    """The batches with their data, in order; `workers` processes read ahead, `pin` speeds the copy to a GPU."""
-    return DataLoader(
+def read(part: Part, batches: Sequence[Sequence[int]], workers: int = 0, pin: bool = False) -> Iterator[Batch]:
+    """The batches with their data, in order; `workers` processes read ahead, `pin` speeds up the copy to a GPU.
+
+    Raises DataError where the processes cannot be started.
+    """
+    _check_shared_memory(workers)
+    return iter(DataLoader(
         part,
         batch_sampler=batches,  # type: ignore[arg-type]
         collate_fn=collate,
         num_workers=workers if batches else 0,
         pin_memory=pin,
         multiprocessing_context="spawn" if workers and batches else None,  # a fork would inherit threads and a GPU
-    )
+    ))  # fmt: skip
+
+
+def _check_shared_memory(workers: int) -> None:
+    """Raises DataError where there is no room for the queues of worker processes. Batches do not go through it."""
+    if not workers or not SHARED_MEMORY.is_dir():
+        return
+    free, needed = shutil.disk_usage(SHARED_MEMORY).free, workers * QUEUES
+    if free < needed:
+        raise DataError(
+            f"{SHARED_MEMORY}: {free // 1024} KB are free, {workers} worker processes need {needed // 1024}; free "
+            "some, or give --workers 0"
+        )
 
 
 def _batches(
@@ -223,7 +275,7 @@ def _schema() -> pa.Schema:
 
 
 def _check(shard: Path, dataset: reader.Dataset) -> tuple[int, ...]:
-    """The state of a shard that is the one of the index. Raises ShardError for another one."""
+    """The state of a shard, whose sha256 must be that of the index. Raises ShardError otherwise."""
     expected = dataset.index["files"][shard.relative_to(dataset.folder).as_posix()]["sha256"]
     if not shard.is_file():
         raise ShardError(f"{shard}: not found, though index.json names it; build the dataset again")
@@ -234,6 +286,6 @@ def _check(shard: Path, dataset: reader.Dataset) -> tuple[int, ...]:
 
 
 def _state(shard: Path) -> tuple[int, ...]:
-    """What becomes another one when the file does."""
+    """What changes when a file is written."""
     found = shard.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,12 +1,15 @@
 """Batches: packing, padding, and what is refused at the door."""
 
+import pickle
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
 
 from mesm_data.errors import DataError
 from mesm_model.batch import collate, owners, pad
+from tests.model import two_phase
 from tests.model.narrow import batch, example
 
 
@@ -64,6 +67,20 @@ def test_moving_a_batch_leaves_its_counts_on_the_cpu() -> None:
     assert moved.face_counts.device.type == "cpu"
 
 
+def test_a_batch_is_pickled_by_value_with_its_features() -> None:
+    """Not through shared memory, as torch pickles tensors for another process."""
+    for one in (batch((2, 1, 4), (0, 3, 2)), two_phase.batch(*two_phase.LENGTHS)):
+        back = pickle.loads(bytes(ForkingPickler.dumps(one)))
+        assert back.ids == one.ids
+        assert all(
+            torch.equal(getattr(back, name), getattr(one, name)) for name in ("tokens", "faces", "mels", "labels")
+        )
+        for name, (rows, counts) in one.features.items():
+            assert torch.equal(back.features[name][0], rows)
+            assert torch.equal(back.features[name][1], counts)
+    assert len(bytes(ForkingPickler.dumps(batch((9, 0, 1))))) > 9 * 48 * 48 * 3
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -73,7 +90,7 @@ def test_moving_a_batch_leaves_its_counts_on_the_cpu() -> None:
         ({"face_counts": torch.tensor([1, 1])}, "counts of faces of shape [2], expected [1]"),
         ({"token_counts": torch.tensor([-1])}, "found a negative count of tokens, expected 0 or more"),
         ({"labels": torch.zeros(2, 3)}, "labels of shape [2, 3], expected [1, any]"),
-        ({"texts": ()}, "found 0 texts, expected 1, one an utterance"),
+        ({"texts": ()}, "found 0 texts, expected 1, one per utterance"),
         ({"ids": ()}, "found an empty batch, expected at least one utterance"),
     ],
 )
