@@ -136,7 +136,7 @@ def owners(counts: Tensor, device: torch.device) -> Tensor:
 
 
 def pad(rows: Tensor, counts: Tensor, fill: float = 0) -> tuple[Tensor, Tensor]:
-    """Packed rows [sum of counts, ...] as [B, L, ...], and bool [B, L], true where there is one; L: the largest count."""
+    """Packed rows [sum of counts, ...] as [B, L, ...], bool [B, L], true where there is one; L: the largest count."""
     longest = int(counts.max())
     places = _places(counts, longest).to(rows.device, non_blocking=True)
     padded = rows.new_full((len(counts) * longest, *rows.shape[1:]), fill).index_copy(0, places, rows)

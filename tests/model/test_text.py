@@ -1,9 +1,13 @@
 """Text encoders: the tiny one, folders, and what is said when there is none."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
 from mesm_data.errors import DataError
@@ -128,19 +132,107 @@ def test_a_name_that_is_nowhere_is_told_in_one_line_with_the_ways_out(
     assert not (tmp_path / "text").exists()
 
 
-@pytest.mark.parametrize("broken", ["empty", "no config", "cut weights"])
-def test_a_folder_without_a_whole_model_is_told_with_what_was_expected(
-    broken: str, encoder: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    if broken != "empty":
-        for path in Path(encoder).iterdir():
-            cut = broken == "cut weights" and path.name == "model.safetensors"
-            if not (broken == "no config" and path.name == "config.json"):
-                (folder / path.name).write_bytes(path.read_bytes()[: 1000 if cut else None])
-    with pytest.raises(DataError, match=r"expected a folder with config\.json, model\.safetensors and tokenizer\.json"):
-        text.prepare(str(folder), [], tmp_path / "text")
+@pytest.fixture
+def own(encoder: str, tmp_path: Path) -> Path:
+    """A copy of the tiny encoder to do harm to."""
+    shutil.copytree(encoder, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def refused(folder: Path) -> str:
+    """What `prepare` says of an encoder that it refuses; nothing may be left of it."""
+    with pytest.raises(DataError) as error:
+        text.prepare(str(folder), [TEXT], folder.with_name("text"))
+    assert not folder.with_name("text").exists()
+    return str(error.value)
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def pickled(folder: Path, content: object) -> None:
+    """Weights as older models have them, in place of the file of safetensors."""
+    (folder / "model.safetensors").unlink()
+    torch.save(content, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize("broken", ["empty", "no config", "cut weights", "a list for a config", "a cut tokenizer"])
+def test_a_folder_without_a_whole_model_is_told_with_what_was_expected(broken: str, own: Path) -> None:
+    config, weights, tokenizer = (own / name for name in ("config.json", "model.safetensors", "tokenizer.json"))
+    harm = {
+        "empty": lambda: [path.unlink() for path in own.iterdir()],
+        "no config": config.unlink,
+        "cut weights": lambda: weights.write_bytes(weights.read_bytes()[:1000]),
+        "a list for a config": lambda: config.write_text("[1, 2]"),
+        "a cut tokenizer": lambda: tokenizer.write_bytes(tokenizer.read_bytes()[:500]),
+    }
+    harm[broken]()
+    message = refused(own)
+    assert message.startswith(f"text encoder {own}: found no model that transformers can load (")
+    assert message.endswith("; expected a folder with config.json, model.safetensors and tokenizer.json")
+    assert "\n" not in message
+
+
+def test_a_model_with_code_of_its_own_is_refused_without_a_question(own: Path) -> None:
+    (own / "code.py").write_text(f"open({str(own / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
+    edit(own / "config.json", model_type="mine", auto_map={"AutoConfig": "code.Config", "AutoModel": "code.Model"})
+    assert refused(own).startswith(
+        f"{own / 'config.json'}: names code of its own in auto_map, which is never run here; expected a model"
+    )
+    assert not (own / "ran").exists()
+
+
+def test_code_of_its_own_is_not_run_for_a_model_that_transformers_knows(own: Path) -> None:
+    (own / "code.py").write_text(f"open({str(own / 'ran')!r}, 'w')\nclass Model: pass\n")
+    edit(own / "config.json", auto_map={"AutoModel": "code.Model"})
+    edit(own / "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.Tokenizer", None]})
+    text.prepare(str(own), [TEXT], own.with_name("text"))
+    assert not (own / "ran").exists()
+
+
+class Malicious:
+    """Would make a folder where it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("broken", ["malicious", "cut", "zeros"])
+def test_pickled_weights_that_are_not_only_weights_are_told_in_one_line(broken: str, own: Path) -> None:
+    pickled(own, {"weight": Malicious(own / "ran")})
+    path = own / "pytorch_model.bin"
+    content = {"malicious": path.read_bytes(), "cut": path.read_bytes()[:300], "zeros": bytes(1000)}
+    path.write_bytes(content[broken])
+    assert refused(own) == (
+        f"text encoder {own}: pytorch_model.bin is damaged, or holds more than weights and was not run; "
+        "expected a folder with config.json, model.safetensors and tokenizer.json"
+    )
+    assert not (own / "ran").exists()
+
+
+def test_pickled_weights_are_read(encoder: str, own: Path) -> None:
+    pickled(own, load_file(own / "model.safetensors"))
+    first, second = (text.TextBranch(str(folder), 2).encoder.state_dict() for folder in (encoder, own))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("kept", ["all but one", "those of another model"])
+def test_weights_that_are_not_there_are_not_drawn_at_random(kept: str, own: Path) -> None:
+    weights = load_file(own / "model.safetensors")
+    name = min(weights)
+    left = {n: v for n, v in weights.items() if n != name} if kept == "all but one" else {"weight": torch.zeros(3)}
+    save_file(left, own / "model.safetensors", metadata={"format": "pt"})
+    count = 1 if kept == "all but one" else len(weights)
+    assert refused(own).startswith(f"text encoder {own}: found no weights {name}, {count} in all; expected a folder")
+
+
+def test_weights_of_other_sizes_are_told(own: Path) -> None:
+    edit(own / "config.json", hidden_size=64)
+    assert refused(own).startswith(f"text encoder {own}: its weights are not of the sizes that its config.json gives;")
 
 
 def test_a_folder_without_a_vocabulary_is_refused_and_not_read_as_a_language_without_words(

@@ -1,14 +1,17 @@
-"""Text: what `--text-encoder` may name, its tokens, and the branch of a model that reads them.
+"""Text encoders: what `--text-encoder` may name, their tokens, and the text branch of a model.
 
-Whatever was named (a model of the Hugging Face hub, a folder, "tiny"), `prepare` makes one folder of it beside the run;
-everything after reads that folder, so a run needs neither network nor the place where the encoder came from.
-Home of transformers and tokenizers.
+Whatever is named (a model of the Hugging Face hub, a folder, "tiny"), `prepare` saves it into a folder beside the run.
+Everything later reads that folder, so that a run needs neither a network nor the original encoder.
+Code in a model folder is never run: `trust_remote_code` is False, and pickled weights are read with `weights_only`.
 """
 
+import pickle
 import shutil
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from logging import ERROR, getLogger
 from pathlib import Path
 from textwrap import shorten
@@ -25,21 +28,24 @@ from mesm_data.errors import DataError
 from mesm_data.files import sync
 from mesm_model.batch import pad
 
+REMOTE_CODE = "trust_remote_code"  # in transformers' error for a model that needs code of its own
+PICKLED = ("weights_only", "PytorchStreamReader")  # in torch's errors for pickled weights; it advises to run them
 PAPER = "albert-base-v2"
 TINY = "tiny"
-MAX_TOKENS = 100  # an utterance, as in the published command
+MAX_TOKENS = 100  # per utterance, as in the published command
+EXPECTED = "expected a folder with config.json, model.safetensors and tokenizer.json"
 
 
 def prepare(encoder: str, texts: Iterable[str], folder: Path, max_tokens: int = MAX_TOKENS, seed: int = 0) -> None:
-    """Save tokenizer and model of `encoder` into `folder`, unless it is there. `texts` train the tokenizer of "tiny".
+    """Save tokenizer and model of `encoder` into `folder`, unless it exists. `texts` train the tokenizer of "tiny".
 
-    Raises DataError where there is no such encoder, or it cannot be had.
+    Raises DataError for an encoder that does not exist, cannot be downloaded, or is damaged.
     """
     if folder.exists():
         return
     texts = list(texts)
     tokenizer, model = _tiny(texts, seed) if encoder == TINY else (_tokenizer(encoder), _model(encoder))
-    _check_vocabulary(encoder, tokenizer, model, [said for said in texts if said.strip()][:100])
+    _check_vocabulary(encoder, tokenizer, model, [text for text in texts if text.strip()][:100])
     positions = getattr(model.config, "max_position_embeddings", max_tokens)
     tokenizer.model_max_length = min(max_tokens, tokenizer.model_max_length, positions)
     model.config.origin = getattr(model.config, "origin", encoder)
@@ -49,7 +55,7 @@ def prepare(encoder: str, texts: Iterable[str], folder: Path, max_tokens: int = 
         with _quiet():
             tokenizer.save_pretrained(unfinished)
             model.save_pretrained(unfinished)
-    except SafetensorError as error:  # what it says of a full disk is no OSError
+    except SafetensorError as error:  # for a full disk it raises no OSError
         shutil.rmtree(unfinished, ignore_errors=True)
         raise DataError(f"{folder}: cannot be written ({error}); make room and give the same command again") from None
     for path in unfinished.rglob("*"):
@@ -59,12 +65,12 @@ def prepare(encoder: str, texts: Iterable[str], folder: Path, max_tokens: int = 
 
 
 def tokenize(encoder: str | Path, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids of each text, CLS first, cut to the length that `prepare` was given; never empty."""
+    """The token ids of each text, CLS first, truncated to the `max_tokens` of `prepare`; never empty."""
     return _tokenizer(str(encoder))(list(texts), truncation=True, return_attention_mask=False)["input_ids"]
 
 
 class TextBranch(nn.Module):
-    """Packed tokens -> logits [B, E] and the CLS [B, H] that they come from, which is also what attention asks with."""
+    """Packed tokens -> logits [B, E], and the CLS [B, H] that they are computed from, the query of attention."""
 
     def __init__(self, encoder: str, emotions: int) -> None:
         super().__init__()
@@ -80,7 +86,7 @@ class TextBranch(nn.Module):
 
     @property
     def description(self) -> str:
-        """What the encoder is, in words for a log or a page; says so where it is not the paper's."""
+        """What the encoder is, for a log or a page; says so where it is not the paper's."""
         config = self.encoder.config
         size = sum(parameter.numel() for parameter in self.encoder.parameters())
         what = f"{getattr(config, 'origin', config.name_or_path)} ({config.model_type}, {size:,} parameters)"
@@ -91,9 +97,9 @@ class TextBranch(nn.Module):
 
 
 def _tiny(texts: Iterable[str], seed: int) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
-    """An ALBERT of two layers as it is drawn, and a tokenizer with a token for every frequent word.
+    """An ALBERT of two layers with random weights, and a tokenizer with a token for every frequent word.
 
-    Byte pairs, since their trainer gives the same tokenizer in every run; those of word pieces and unigrams do not.
+    Byte pairs, because their trainer returns the same tokenizer in every run; those of word pieces and unigrams do not.
     """
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     trained = Tokenizer(models.BPE(unk_token="[UNK]"))
@@ -120,7 +126,7 @@ def _tiny(texts: Iterable[str], seed: int) -> tuple[PreTrainedTokenizerFast, Pre
 
 
 def _check_vocabulary(encoder: str, tokenizer: Any, model: PreTrainedModel, texts: list[str]) -> None:
-    """Raises DataError for a tokenizer of another model, or one that transformers made up for want of its files."""
+    """Raises DataError for a tokenizer of another model, or an empty one that transformers made without its files."""
     if len(tokenizer) > model.config.vocab_size:
         raise DataError(
             f"text encoder {encoder}: found a tokenizer of {len(tokenizer)} tokens and a model that knows "
@@ -128,42 +134,43 @@ def _check_vocabulary(encoder: str, tokenizer: Any, model: PreTrainedModel, text
         )
     special = set(tokenizer.all_special_ids)
     if texts and all(special.issuperset(tokens) for tokens in tokenizer(texts)["input_ids"]):
-        raise DataError(
-            f"text encoder {encoder}: its tokenizer knows no word of the training texts; "
-            "expected a folder with config.json, model.safetensors and tokenizer.json"
-        )
+        raise DataError(f"text encoder {encoder}: its tokenizer knows no word of the training texts; {EXPECTED}")
 
 
 def _model(encoder: str) -> PreTrainedModel:
-    """In float32, without the pooling layer, which would never get a gradient."""
-    with _quiet(), _told(encoder):
+    """In float32, without the pooling layer, which would never receive a gradient."""
+    with _quiet(), _one_line(encoder):
         try:
-            return _load(AutoModel, encoder, add_pooling_layer=False).float()
-        except TypeError as refused:  # a kind of model that has no such layer
-            if "add_pooling_layer" not in str(refused):
+            model, info = _load(AutoModel, encoder, add_pooling_layer=False, output_loading_info=True)
+        except TypeError as error:  # a kind of model that has no such layer
+            if "add_pooling_layer" not in str(error):
                 raise
-            return _load(AutoModel, encoder).float()
+            model, info = _load(AutoModel, encoder, output_loading_info=True)
+        missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+        if missing:  # transformers would draw them at random
+            raise DataError(f"text encoder {encoder}: found no weights {missing[0]}, {len(missing)} in all; {EXPECTED}")
+        return model.float()
 
 
 def _tokenizer(encoder: str) -> Any:
-    with _quiet(), _told(encoder):
+    with _quiet(), _one_line(encoder):
         return _load(AutoTokenizer, encoder)
 
 
 def _load(kind: Any, encoder: str, **more: Any) -> Any:
-    """What is on this disk, without asking anybody; only what is not, from the hub."""
+    """From this disk, without any request; from the hub only what is not here. Runs no code of the model."""
     try:
-        return kind.from_pretrained(encoder, local_files_only=True, **more)
-    except (OSError, ValueError):
-        if Path(encoder).is_dir():
+        return kind.from_pretrained(encoder, local_files_only=True, trust_remote_code=False, **more)
+    except (OSError, ValueError) as error:
+        if Path(encoder).is_dir() or REMOTE_CODE in str(error):
             raise
         print(f"text encoder {encoder}: not in the local cache, asking the Hugging Face hub", file=sys.stderr)
-        return kind.from_pretrained(encoder, **more)
+        return kind.from_pretrained(encoder, trust_remote_code=False, **more)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars, and no tables of the weights of a language model's head that nobody asked for."""
+    """Without progress bars, and without tables of the weights of a language model's head."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     hub = getLogger("huggingface_hub")
     of_hub = hub.level
@@ -171,7 +178,8 @@ def _quiet() -> Iterator[None]:
     hub.setLevel(ERROR)
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         hub.setLevel(of_hub)
@@ -180,21 +188,32 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _told(encoder: str) -> Iterator[None]:
-    """One line with the way out instead of transformers' many when there is nothing to load."""
+def _one_line(encoder: str) -> Iterator[None]:
+    """Raises DataError for whatever transformers, tokenizers and torch raise: for damaged files it may be anything."""
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as failed:
-        raise DataError(_way_out(encoder, failed)) from failed
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(_explain(encoder, error)) from error
 
 
-def _way_out(encoder: str, failed: Exception) -> str:
-    if Path(encoder).is_dir():
-        detail = shorten(" ".join(str(failed).split()), 160, placeholder=" ...")
+def _explain(encoder: str, error: Exception) -> str:
+    """What is wrong with an encoder that did not load, and what to do."""
+    if REMOTE_CODE in str(error):
+        file = Path(encoder) / "config.json" if Path(encoder).is_dir() else f"config.json of {encoder}"
         return (
-            f"text encoder {encoder}: found no model that transformers can load ({detail}); "
-            "expected a folder with config.json, model.safetensors and tokenizer.json"
+            f"{file}: names code of its own in auto_map, which is never run here; expected a model that transformers "
+            f"{version('transformers')} has code for"
         )
+    if Path(encoder).is_dir():
+        if isinstance(error, pickle.UnpicklingError) or any(sign in str(error) for sign in PICKLED):
+            names = ", ".join(sorted(path.name for path in Path(encoder).glob("*.bin")))
+            return f"text encoder {encoder}: {names} is damaged, or holds more than weights and was not run; {EXPECTED}"
+        if "ignore_mismatched_sizes" in str(error):
+            return f"text encoder {encoder}: its weights are not of the sizes that its config.json gives; {EXPECTED}"
+        detail = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 160, placeholder=" ...")
+        return f"text encoder {encoder}: found no model that transformers can load ({detail}); {EXPECTED}"
     return (
         f"text encoder {encoder}: found neither a folder of that name nor a model in the local cache, and none "
         f"could be downloaded; run `hf download {encoder} --local-dir FOLDER` where there is a network and give "
