@@ -47,6 +47,7 @@ HANDED_UP = ("mesm_data.dataset.reader", "mesm_model.loader")
 # Library -> the files that may import it. Whoever needs it elsewhere calls these.
 HOMES = {
     "av": {"mesm_data/media/", "mesm_data/synth/"},
+    "chardet": {"mesm_model/prediction/transcripts.py"},
     "click": {"mesm_data/cli.py", "mesm_data/commands.py", "mesm_model/cli.py"},
     "facenet_pytorch": {"mesm_data/faces/mtcnn.py"},
     "faster_whisper": {"mesm_model/prediction/transcripts.py"},
@@ -66,7 +67,6 @@ HOMES = {
     "nltk": {"mesm_data/splits/stats.py"},
     "optuna": {"mesm_model/experiments/tune.py"},
     "pebble": {"mesm_data/pool.py"},
-    "pysubs2": {"mesm_model/prediction/transcripts.py"},
     "pyarrow": {
         "mesm_data/dataset/",
         "mesm_data/export/huggingface.py",

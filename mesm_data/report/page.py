@@ -1,6 +1,5 @@
 """A dataset on one HTML page that needs nothing else: figures, charts, leaks, Issues, and utterances to look at."""
 
-import base64
 import json
 import random
 import re
@@ -20,6 +19,7 @@ from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, Issue, ShardError
 from mesm_data.files import write_text
 from mesm_data.report import charts
+from mesm_data.report.picture import data_uri
 from mesm_data.report.sheet import SLOT, Example, Piece, examples, pieces
 from mesm_data.splits.expected import corpora_of_the_paper
 from mesm_data.splits.leaks import Leaks, leaks
@@ -112,7 +112,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"jpeg": _jpeg, "told": _told_figure, "code": _with_code}
+    environment.filters |= {"jpeg": data_uri, "told": _told_figure, "code": _with_code}
     return environment
 
 
@@ -290,7 +290,3 @@ def _shown(example: Example, named: set[str]) -> Shown:
 def _with_code(text: str) -> Markup:
     """Text of which what stands between backticks is code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _jpeg(image: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(image).decode()

@@ -7,7 +7,6 @@ shown. Times in pictures are seconds since the utterance began.
 import difflib
 import io
 import json
-import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,27 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.dataset.schema import faces_of, mels_of
 from mesm_data.errors import ShardError
+from mesm_data.report.picture import TICKS, jpeg, mel_image, mel_row, side_by_side, strip
 from mesm_data.utterance import Vote
 from mesm_data.votes import by_rater, only_named
 
 SLOT = 0.5  # seconds
 PIECE = 4  # slots of a piece: what a page breaks its lines at
-RANGE = 13.0  # nats (56 dB) from the brightest to the darkest of a mel picture
-DARKEST = math.log(1e-6)  # of silence; nothing below it is told apart
-QUIETEST = -8.0  # no picture is brightened beyond this peak, so silence looks silent
-FACE = 48  # pixels
 LINE = 8.0  # seconds in a line of a sheet
 SHORTEST = 6.0  # seconds for which a sheet is wide enough, whatever the utterance has
 INCHES = 1.2  # a second on a sheet, so a face is 0.6 inches wide
-TICKS = (0, 500, 1000, 2000, 4000, 8000, 16_000)  # Hz
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ def pieces(example: Example, seconds: float) -> list[Piece]:
     """The first `seconds` of an utterance in pieces of two seconds, the last one shorter."""
     chosen = face_slots(example)
     slots = max(1, int(np.ceil(min(seconds, example.seconds) / SLOT - 1e-9)))
-    picture = mel_picture(example)
+    picture = mel_image(example.mel)
     frames = SLOT / example.hop  # a slot
     return [
         _piece(example, picture, chosen, first, min(PIECE, slots - first), frames) for first in range(0, slots, PIECE)
@@ -119,14 +112,6 @@ def face_slots(example: Example) -> dict[int, int]:
     for face, time in enumerate(example.face_times):
         chosen.setdefault(max(0, round(float(time) / SLOT)), face)
     return chosen
-
-
-def mel_picture(example: Example) -> np.ndarray:
-    """The mel as colours, uint8 [128, frames, 3], low tones below; bright is loud, and its loudest point brightest."""
-    peak = max(float(example.mel.max(initial=QUIETEST)), QUIETEST)
-    dark = max(peak - RANGE, DARKEST)
-    shade = np.clip((example.mel - dark) / (peak - dark), 0, 1)
-    return (colormaps["magma"](shade[::-1])[..., :3] * 255).astype(np.uint8)
 
 
 def utterance_sheet(dataset: Path, utterance: str, out: Path) -> None:
@@ -149,30 +134,20 @@ def utterance_sheet(dataset: Path, utterance: str, out: Path) -> None:
 def _piece(
     example: Example, picture: np.ndarray, chosen: dict[int, int], first: int, slots: int, frames: float
 ) -> Piece:
-    strip = np.full((FACE, slots * FACE, 3), 128, np.uint8)
-    scores: list[float | None] = []
-    for slot in range(slots):
-        face = chosen.get(first + slot)
-        if face is None:
-            scores.append(None)
-        else:
-            scores.append(float(example.face_scores[face]) if example.face_found[face] else 0.0)
-            strip[:, slot * FACE : (slot + 1) * FACE] = example.faces[face]
+    places = [chosen.get(first + slot) for slot in range(slots)]
+    scores = [
+        None if face is None else float(example.face_scores[face]) if example.face_found[face] else 0.0
+        for face in places
+    ]
+    faces = strip(example.faces, places, empty=128)
     mel = picture[:, round(first * frames) : round((first + slots) * frames)]
     share = min(1.0, mel.shape[1] / (slots * frames))
-    return Piece(first * SLOT, tuple(scores), _jpeg(strip, 90), _jpeg(mel, 80) if mel.size else b"", share)
-
-
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling=0, optimize=True)
-    return file.getvalue()
+    return Piece(first * SLOT, tuple(scores), jpeg(faces, 90), jpeg(mel, 80) if mel.size else b"", share)
 
 
 def _without_padding(chunks: np.ndarray, frames: float) -> np.ndarray:
     """[A, 128, 32] side by side as [128, frames]."""
-    mel = chunks.astype(np.float32).transpose(1, 0, 2).reshape(128, -1)
-    return mel[:, : int(np.ceil(frames))]
+    return side_by_side(chunks.astype(np.float32))[:, : int(np.ceil(frames))]
 
 
 def _why_absent(dataset: Dataset, utterance: str) -> str:
@@ -201,7 +176,7 @@ def _draw_sheet(example: Example, corpus: str, votes: Sequence[tuple[str, str]])
     figure.text(y=1 - 0.2 / height, s=above[0], fontsize=13, weight="bold", **place)
     figure.text(y=1 - 0.5 / height, s="\n".join(above[1:]), fontsize=10, **place)
     figure.text(y=(bottom - 0.1) / height, s="\n".join(below), fontsize=9, **place)
-    picture, chosen = mel_picture(example), face_slots(example)
+    picture, chosen = mel_image(example.mel), face_slots(example)
     for n in range(lines):
         begin, end = n * LINE, min((n + 1) * LINE, max(example.seconds, SLOT))
         span, y = (end - begin) * INCHES / width, height - top - (n + 1) * line
@@ -255,18 +230,13 @@ def _draw_mel(axes: Axes, example: Example, picture: np.ndarray, begin: float, e
     axes.set_ylim(0, 128)
     ticks = [tick for tick in TICKS if tick <= example.sample_rate / 2]
     axes.set_yticks(
-        [_mel_row(tick, example.sample_rate) for tick in ticks], [_hertz(tick) for tick in ticks], fontsize=7.5
+        [mel_row(tick, example.sample_rate) for tick in ticks], [_hertz(tick) for tick in ticks], fontsize=7.5
     )
     axes.set_xticks(np.arange(begin, end + 1e-9, SLOT))
     axes.tick_params(axis="x", labelsize=7.5)
     axes.set_ylabel("Hz", fontsize=8)
     if last:
         axes.set_xlabel("seconds since the utterance began", fontsize=8, loc="left")
-
-
-def _mel_row(hertz: float, sample_rate: int) -> float:
-    """The row of 128 at which a frequency lies on the HTK mel scale."""
-    return float(128 * np.log10(1 + hertz / 700) / np.log10(1 + sample_rate / 2 / 700))
 
 
 def _hertz(tick: int) -> str:

@@ -1,4 +1,4 @@
-"""An utterance as a film of where the model looks: face and mel with red, the words, the probabilities, the speaker.
+"""A video of one utterance: face and mel with what the attention dropped faded, words, probabilities, the speaker.
 
 Home of moviepy. Places are x, y, width and height in pixels.
 """
@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from mesm_data.errors import DataError
 from mesm_data.media.encode import write_videos
-from mesm_data.report.sheet import TICKS
-from mesm_model.prediction.attention_maps import Explained, mel_row
-from mesm_model.prediction.overlay import depth, grey_mel, of_modality, side_by_side, tinted
+from mesm_data.report.picture import DARK, PALE, TICKS, enlarged, faded, mel_image, mel_row, side_by_side
+from mesm_model.prediction.attention_maps import Explained
+from mesm_model.prediction.overlay import of_modality, selected_by_layers
 from mesm_model.prediction.predict import Model
 
 BOARD = (1280, 720)
@@ -26,18 +26,18 @@ SPEAKER = (32, 110, 480, 384)
 FACE = (544, 110, 384, 384)
 BARS = (1060, 110, 190, 384)
 MEL = (90, 530, 1160, 110)
-RATE = 25  # pictures a second
+RATE = 25  # frames per second
+CURSOR = (0, 190, 255)  # in neither a mel nor what is faded of it
 
-
-# Points, letters of a line, lines: the largest letters with which the words fit above the pictures.
+# Font size, letters per line, lines: the largest font with which the words fit above the images.
 SIZES = ((17, 86, 2), (12, 122, 3), (9, 165, 4))
-DARK, LIGHT, SOFT, FAINT, BRIGHT = "#15161a", "#e9e9ee", "#a6a7b2", "#5b5c66", "#f0b45a"
+BACKGROUND, LIGHT, SOFT, FAINT, BRIGHT = "#15161a", "#e9e9ee", "#a6a7b2", "#5b5c66", "#f0b45a"
 
 
 def write_film(out: Path, one: Explained, model: Model, raw: Path | None) -> None:
-    """Write an mp4 of one utterance: faces and mel with what was selected, a cursor, the words, bars of the probabilities.
+    """Write an mp4 of one utterance: faces and mel, faded where nothing was selected, a cursor, words, probabilities.
 
-    With the `raw` corpus also the speaker and the sound. Raises DataError where its files are missing.
+    With the `raw` corpus it also shows the speaker and has audio. Raises DataError where the raw files are missing.
     """
     seconds = one.utterance.end - one.utterance.start
     with tempfile.TemporaryDirectory() as folder:
@@ -59,17 +59,18 @@ def write_film(out: Path, one: Explained, model: Model, raw: Path | None) -> Non
 
 
 def _board(one: Explained, model: Model, silent: bool) -> np.ndarray:
-    """All that does not move, uint8 [H, W, 3]: words, bars, mel with what was selected of it."""
-    figure = Figure(figsize=(BOARD[0] / 100, BOARD[1] / 100), dpi=100, facecolor=DARK)
+    """Everything that does not move, uint8 [H, W, 3]: words, bars, the mel."""
+    figure = Figure(figsize=(BOARD[0] / 100, BOARD[1] / 100), dpi=100, facecolor=BACKGROUND)
     canvas = FigureCanvasAgg(figure)
     about = (
-        f"{one.utterance.id}, p = {model.network.top_p:g}; red: selected by the attention, the redder the more layers"
+        f"{one.utterance.id}, p = {model.network.top_p:g}; dark in the face, pale in the mel: dropped by attention, "
+        "in all layers where darkest and palest"
     )
     lines, size = _fitted(f"“{one.utterance.text}”")
     _write(figure, 32, 25, "\n".join(lines), size)
     _write(figure, 32, 698, about, 11)
     if silent:
-        _write(figure, SPEAKER[0], 290, "no film and no sound here:\nthey are in the raw corpus, --raw", 12, SOFT)
+        _write(figure, SPEAKER[0], 290, "no video and no audio here:\nthey are in the raw corpus, --raw", 12, SOFT)
     _draw_bars(_axes(figure, BARS), one, model)
     _draw_mel(_axes(figure, MEL), one, model)
     canvas.draw()
@@ -77,7 +78,7 @@ def _board(one: Explained, model: Model, silent: bool) -> np.ndarray:
 
 
 def _fitted(words: str) -> tuple[list[str], int]:
-    """The lines of a text and the size of their letters; only what does not fit with the smallest is cut off."""
+    """The lines of a text and their font size; only what does not fit in the smallest is cut off."""
     for size, wide, most in SIZES:
         lines = textwrap.wrap(words, wide)
         if len(lines) <= most:
@@ -106,11 +107,11 @@ def _draw_mel(axes: Axes, one: Explained, model: Model) -> None:
     seconds = one.utterance.end - one.utterance.start
     levels = of_modality(one.output.levels, "a")
     if len(one.clip.mels):
-        picture = grey_mel(one.clip.mels)
+        image = mel_image(side_by_side(one.clip.mels))
         if levels:
-            picture = tinted(picture, side_by_side(depth(levels) / len(levels)))
+            image = faded(image, side_by_side(selected_by_layers(levels))[::-1], PALE)
         length = len(one.clip.mels) * model.recipe.chunk * model.recipe.hop
-        axes.imshow(picture, extent=(0, length, 0, 128), aspect="auto", interpolation="nearest")
+        axes.imshow(image, extent=(0, length, 0, 128), aspect="auto", interpolation="nearest")
     axes.set_xlim(0, seconds)
     axes.set_ylim(0, 128)
     ticks = [tick for tick in TICKS[::2] if tick <= one.clip.sample_rate / 2]
@@ -121,7 +122,7 @@ def _draw_mel(axes: Axes, one: Explained, model: Model) -> None:
 def _axes(figure: Figure, box: tuple[int, int, int, int]) -> Axes:
     x, y, width, height = box
     axes = figure.add_axes((x / BOARD[0], 1 - (y + height) / BOARD[1], width / BOARD[0], height / BOARD[1]))
-    axes.set_facecolor(DARK)
+    axes.set_facecolor(BACKGROUND)
     axes.tick_params(colors=LIGHT, labelsize=10)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -129,33 +130,30 @@ def _axes(figure: Figure, box: tuple[int, int, int, int]) -> Axes:
 
 
 def _face_clips(one: Explained, seconds: float) -> list[Any]:
-    """Each face with its red, from its time to the next one's."""
+    """Each face, faded where nothing was selected, from its time to the next one's."""
     levels = of_modality(one.output.levels, "v")
-    share = depth(levels) / len(levels) if levels else None
+    share = selected_by_layers(levels) if levels else None
     times = [max(0.0, float(time) - one.utterance.start) for time in one.clip.face_times]
     if not times:
         return []
     ends = [*times[1:], seconds]
-    size = FACE[2] // one.clip.faces.shape[1]
     clips = []
     for n, (begin, end) in enumerate(zip([0.0, *times[1:]], ends, strict=True)):
         if begin < end:
-            picture = one.clip.faces[n].repeat(size, 0).repeat(size, 1)
-            picture = picture if share is None else tinted(picture, share[n])
-            clips.append(
-                moviepy.ImageClip(picture).with_start(begin).with_duration(end - begin).with_position(FACE[:2])
-            )
+            image = enlarged(one.clip.faces[n], FACE[2:])
+            image = image if share is None else faded(image, share[n], DARK)
+            clips.append(moviepy.ImageClip(image).with_start(begin).with_duration(end - begin).with_position(FACE[:2]))
     return clips
 
 
 def _cursor(seconds: float) -> Any:
     x, y, width, height = MEL
-    line = moviepy.ColorClip((2, height), (255, 255, 255)).with_duration(seconds)
+    line = moviepy.ColorClip((3, height), CURSOR).with_duration(seconds)
     return line.with_position(lambda t: (x + round(width * t / seconds), y))
 
 
 def _speaker(one: Explained, raw: Path, folder: Path) -> Any:
-    """The speaker's film with sound, as large as its box."""
+    """The video of the speaker with audio, as large as its box."""
     source = one.utterance.source
     for name in (source.video, source.audio):
         if name and not (raw / name).exists():

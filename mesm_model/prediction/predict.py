@@ -230,7 +230,7 @@ def _length(video: Path) -> tuple[float, float]:
     for there, what in ((info.has_video, "video"), (info.has_audio, "audio")):
         if not there:
             raise MediaError(f"{video}: found no {what} stream, expected a file with video and audio")
-    return info.duration or info.counted, info.counted
+    return info.duration, info.counted
 
 
 def _segments(model: Model, transcript: Transcript | None, text: str | None, seconds: float) -> Sequence[Segment]:

@@ -1,8 +1,8 @@
-"""What is told of a predicted video: a table, JSON, and one page with the film, a timeline to click, faces, sound."""
+"""A prediction as a table, as JSON, and as a page with the video, a timeline to click on, faces and audio."""
 
 import base64
-import io
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,20 +10,23 @@ from typing import Any
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from mesm_data.files import write_text
 from mesm_data.media.encode import Look, write_videos
+from mesm_data.report.picture import DARK, PALE, data_uri, fading, side_by_side, strip
 from mesm_data.report.sheet import SLOT, Example, face_slots, pieces
 from mesm_data.utterance import Source, Utterance
+from mesm_model.evaluation import scores
+from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.models import MODALITIES
-from mesm_model.prediction.overlay import RED, depth, grey_mel, of_modality, saved_share, selected_share, side_by_side
+from mesm_model.prediction.overlay import of_modality, saved_share, selected_by_layers, selected_share
 from mesm_model.prediction.predict import Model, Prediction, Result, top_emotion, top_modality
+from mesm_model.runs.folder import is_finished, read_scores
 
-SECONDS = 12.0  # of an utterance whose faces and sound are shown
-PICTURED = 150  # utterances with pictures; more make the page slow
-FILM_MB = 24.0  # of the film on the page, about
-FILM = Look(height=360, most_rate=15.0, crf=30, preset="superfast", sound_kbps=48)
+SECONDS = 12.0  # of each utterance whose faces and audio are shown
+PICTURED = 150  # utterances with images; more make the page slow
+VIDEO_MB = 24.0  # of the video on the page, about
+VIDEO = Look(height=360, most_rate=15.0, crf=30, preset="superfast", sound_kbps=48)
 TICKS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)  # seconds between two marks of the timeline
 
 
@@ -47,63 +50,75 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def to_text(result: Result) -> str:
-    """A line an utterance: when, the probabilities, what moved them, the words; then who was seen, what is missing."""
+    """A line per utterance: time, probabilities, top modality, text; then thresholds and notes."""
     model = result.model
-    lines = [f"{'seconds':<15}" + "".join(f"{emotion[:11]:>12}" for emotion in model.emotions)]
+    lines = [f"{'time':<17}" + "".join(f"{emotion[:11]:>12}" for emotion in model.emotions)]
     for one in result.predictions:
         u, probability = one.utterance, one.output.probability
         marked = [f"{p:.2f}{'*' if p > t else ' '}" for p, t in zip(probability, model.thresholds, strict=True)]
         moved = MODALITIES[top_modality(model, one)]
         words = f"  {u.text}" if u.text else ""
-        lines.append(f"{u.start:6.2f} - {u.end:6.2f}" + "".join(f"{cell:>12}" for cell in marked) + f"  {moved}{words}")
+        times = f"{clock(u.start):>7} - {clock(u.end):>7}"
+        lines.append(times + "".join(f"{cell:>12}" for cell in marked) + f"  {moved}{words}")
     thresholds = ", ".join(f"{e} {t:.2f}" for e, t in zip(model.emotions, model.thresholds, strict=True))
     lines.append(
         f"* above the threshold chosen in training: {thresholds}. "
-        "Behind: the modality that moved most the emotion which is likeliest by its threshold."
+        "Last: the modality without which the emotion that is highest above its threshold would change most."
     )
     return "\n".join([*lines, *notes(result)])
 
 
 def notes(result: Result) -> list[str]:
-    """Sentences on who was in view, and on what could not be used."""
+    """Sentences on who was in view, what could not be used, and what was assumed."""
     found = sum(int(one.clip.face_found.sum()) for one in result.predictions)
     taken = sum(len(one.clip.face_found) for one in result.predictions)
     seen = f"{result.people} {'person' if result.people == 1 else 'people'} in view"
     followed = f", face {result.face} followed" if result.people > 1 else ""
-    faces = [f"{seen}{followed}: a face in {found} of {taken} pictures."]
+    faces = [f"{seen}{followed}: a face in {found} of {taken} frames."]
     if not found:
-        faces = [f"No face found in any of {taken} pictures; the model saw the middle of each."]
+        faces = [f"No face found in any of {taken} frames; the model was given the middle of each."]
     doubts = {
-        "silent": "nothing can be heard",
-        "clipped": "the sound is clipped",
-        "decode-errors": "pictures are damaged",
+        "silent": "the audio is silent",
+        "clipped": "the audio is clipped",
+        "decode-errors": "frames are damaged",
         "no-face": "no face was found",
     }
-    told = [
+    doubtful = [
         f"In {count} of {len(result.predictions)} utterances {words}."
         for kind, words in doubts.items()
         if (count := sum(kind in one.clip.quality for one in result.predictions)) and (found or kind != "no-face")
     ]
-    return [*faces, *result.missing, *result.assumed, *told]
+    return [*faces, *result.missing, *result.assumed, *doubtful]
 
 
-def _moved_words(model: Model, one: Prediction) -> str:
-    """Which emotion top_modality is about, and what it is."""
-    emotion, letter = top_emotion(model, one), top_modality(model, one)
-    change = float(one.output.probability[emotion] - one.without[letter][emotion])
-    name = model.emotions[emotion]
-    if abs(change) < 0.005:
-        return f"{name}: no modality alone moved it"
-    return f"{name} moved most by {MODALITIES[letter]}"
+def scores_on_test(model: Model) -> str:
+    """What the model scored on the test split of the data that it was trained on, beside the best constant decision."""
+    folder = model.run if model.run.is_dir() else model.run.parent
+    stored = read_scores(folder)["parts"].get("test") if is_finished(folder) else None
+    if stored is None:
+        return "What this model scores on a test split is not known: its run has no such scores."
+    report = scores.from_json(stored)
+    name, constant = max(report.trivial.items(), key=lambda row: row[1].mean("f1"))
+    return (
+        f"On the test split of {report.data} ({report.utterances:,} utterances) this model scores "
+        f"{_means(report.scores)}; to {name} scores {_means(constant)}."
+    )
+
+
+def clock(seconds: float) -> str:
+    """`1:02.5`: minutes and seconds, to a tenth."""
+    tenths = round(10 * seconds)
+    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
 
 
 def write_page(out: Path, result: Result) -> None:
-    """Write the page to `out`; the film on it is small, so that the page stays so."""
+    """Write the page to `out`, with a small copy of the video in it."""
     model = result.model
     pictured = {n * len(result.predictions) // PICTURED for n in range(PICTURED)}
+    lanes = lanes_of([(one.utterance.start, one.utterance.end) for one in result.predictions])
     cards = [
-        _card(model, one, n in pictured or len(result.predictions) <= PICTURED)
-        for n, one in enumerate(result.predictions)
+        _card(model, one, lane, n in pictured or len(result.predictions) <= PICTURED)
+        for n, (one, lane) in enumerate(zip(result.predictions, lanes, strict=True))
     ]
     template = _environment().get_template("timeline.html")
     page = template.render(
@@ -112,11 +127,13 @@ def write_page(out: Path, result: Result) -> None:
         letters=MODALITIES,
         version=version("mesm"),
         notes=notes(result),
+        test_scores=scores_on_test(model),
         cards=cards,
+        lanes=1 + max(lanes),
         slot=SLOT,
         shown_seconds=SECONDS,
         ticks=_ticks(result.seconds),
-        film=base64.b64encode(_film(result)).decode(),
+        film=base64.b64encode(_small_video(result)).decode(),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
@@ -158,15 +175,16 @@ def _plain(values: np.ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Two seconds of an utterance as pictures, and red for what attention selected, as PNG without a background."""
+    """Two seconds of an utterance as images, and PNGs that fade them where the attention selected nothing."""
 
-    start: float  # seconds since the utterance began
-    scores: tuple[float | None, ...]  # a slot
+    start: float  # seconds of the video
+    scores: tuple[float | None, ...]  # per slot of half a second
+    times: tuple[str, ...]  # of each slot, by the clock of the video
     faces: str
     mel: str
     share: float  # of the piece's width that the mel fills
-    selected_faces: str
-    selected_mel: str
+    fading_faces: str
+    fading_mel: str
 
 
 @dataclass(frozen=True)
@@ -174,81 +192,108 @@ class _Card:
     """An utterance on the page."""
 
     prediction: Prediction
-    moved: str
-    decided: list[str]
+    top: str  # the one emotion that is highest above its threshold
+    top_probability: float
+    is_decided: bool  # above its threshold
+    moved: str  # which modality changes it most
+    decided: list[str]  # every emotion above its threshold
+    lane: int  # 0 unless it overlaps with another utterance
     pieces: list[_Piece]
     attention: list[str]  # sentences
 
 
-def _card(model: Model, one: Prediction, pictured: bool) -> _Card:
-    decided = one.output.probability > model.thresholds
+def _card(model: Model, one: Prediction, lane: int, pictured: bool) -> _Card:
+    top, decided = top_emotion(model, one), one.output.probability > model.thresholds
     return _Card(
-        one,
-        _moved_words(model, one),
-        [emotion for emotion, yes in zip(model.emotions, decided, strict=True) if yes],
-        _pieces(model, one) if pictured else [],
-        _attention(model, one),
+        prediction=one,
+        top=model.emotions[top],
+        top_probability=float(one.output.probability[top]),
+        is_decided=bool(decided[top]),
+        moved=_moved(model, one),
+        decided=[emotion for emotion, yes in zip(model.emotions, decided, strict=True) if yes],
+        lane=lane,
+        pieces=_pieces(model, one) if pictured else [],
+        attention=_attention(model, one),
     )
 
 
+def lanes_of(times: Sequence[tuple[float, float]]) -> list[int]:
+    """For each utterance, start and end in order of time, the first lane in which nothing else lies at its time."""
+    ends: list[float] = []
+    lanes = []
+    for start, end in times:
+        lane = next((n for n, taken in enumerate(ends) if taken <= start + 1e-6), len(ends))
+        ends[lane : lane + 1] = [end]
+        lanes.append(lane)
+    return lanes
+
+
+def _moved(model: Model, one: Prediction) -> str:
+    emotion, letter = top_emotion(model, one), top_modality(model, one)
+    change = float(one.output.probability[emotion] - one.without[letter][emotion])
+    if abs(change) < 0.005:
+        return "no modality changes it on its own"
+    return f"{MODALITIES[letter]} {'raises' if change > 0 else 'lowers'} it most"
+
+
+def _means(of: Scores) -> str:
+    return ", ".join(f"{title} {100 * of.mean(name):.1f}" for name, title in NAMES.items() if of.averaged(name))
+
+
 def _attention(model: Model, one: Prediction) -> list[str]:
-    """What was selected and spared, by modality."""
+    """What was selected and saved, by modality."""
     sentences = []
-    for letter, name in (("v", "faces"), ("a", "sound")):
+    for letter, name in (("v", "faces"), ("a", "audio")):
         levels = of_modality(one.output.levels, letter)
         if levels and len(levels[0].selected):
             selected = ", ".join(f"{100 * selected_share(level).mean():.0f}" for level in levels)
             saved = np.mean([saved_share(level, model.width, model.query_size) for level in levels])
             sentences.append(
-                f"{name}: {selected} % of the places selected, {100 * saved:.0f} % of the multiply-adds spared"
+                f"{name}: {selected} % of the places selected, {100 * saved:.0f} % of the multiply-adds saved"
             )
     return sentences
 
 
 def _pieces(model: Model, one: Prediction) -> list[_Piece]:
     example = _example(model, one)
-    slots, mel = face_slots(example), grey_mel(one.clip.mels)[:, : example.mel.shape[1]]
-    seen, heard = (_selected(one, letter) for letter in "va")
-    frames = SLOT / model.recipe.hop  # of a slot
+    slots, per_slot = face_slots(example), SLOT / model.recipe.hop
+    faces, mels = (_selected(one, letter) for letter in "va")
     found = []
     for piece in pieces(example, SECONDS):
         first, count = round(piece.start / SLOT), len(piece.scores)
-        begin, end = round(first * frames), min(round((first + count) * frames), mel.shape[1])
-        sound = begin < end
+        begin, end = round(first * per_slot), min(round((first + count) * per_slot), example.mel.shape[1])
+        start = one.utterance.start + piece.start
         found.append(
             _Piece(
-                start=piece.start,
+                start=start,
                 scores=piece.scores,
-                faces=_uri(piece.faces, "jpeg"),
-                mel=_jpeg(mel[:, begin:end]) if sound else "",
+                times=tuple(clock(start + SLOT * n) for n in range(count)),
+                faces=data_uri(piece.faces),
+                mel=data_uri(piece.mel) if piece.mel else "",
                 share=piece.share,
-                selected_faces=_red(_strip(seen, slots, first, count)) if seen is not None else "",
-                selected_mel=_red(_stretch(heard, begin, end, mel.shape[0])) if heard is not None and sound else "",
+                fading_faces=_fading_faces(faces, [slots.get(first + n) for n in range(count)]),
+                fading_mel=_fading_mel(mels, begin, end, example.mel.shape[0]) if piece.mel else "",
             )
         )
     return found
 
 
 def _selected(one: Prediction, letter: str) -> np.ndarray | None:
-    """The share of the layers that selected each place, float [F, H, W]; None where nothing was looked at."""
+    """The share of the layers that selected each site, float [F, H, W]; None without attention or frames."""
     levels = of_modality(one.output.levels, letter)
-    return depth(levels) / len(levels) if levels and len(levels[0].selected) else None
+    return selected_by_layers(levels) if levels and len(levels[0].selected) else None
 
 
-def _stretch(heard: np.ndarray, begin: int, end: int, mels: int) -> np.ndarray:
-    """The masks of all chunks from one mel frame to another, on their own coarser grid, low tones below."""
-    scale = mels // heard.shape[1]
-    return side_by_side(heard)[:, begin // scale : -(-end // scale)]
+def _fading_faces(selected: np.ndarray | None, places: list[int | None]) -> str:
+    return data_uri(fading(strip(selected, places, empty=1), DARK)) if selected is not None else ""
 
 
-def _strip(looked: np.ndarray, slots: dict[int, int], first: int, count: int) -> np.ndarray:
-    """The masks of some slots side by side, 0 where there is no face."""
-    strip = np.zeros((looked.shape[1], count * looked.shape[2]))
-    for slot in range(count):
-        face = slots.get(first + slot)
-        if face is not None:
-            strip[:, slot * looked.shape[2] : (slot + 1) * looked.shape[2]] = looked[face]
-    return strip
+def _fading_mel(selected: np.ndarray | None, begin: int, end: int, mels: int) -> str:
+    """For the mel frames from `begin` to `end`, on the coarser grid of the masks."""
+    if selected is None:
+        return ""
+    scale = mels // selected.shape[1]
+    return data_uri(fading(side_by_side(selected)[::-1, begin // scale : -(-end // scale)], PALE))
 
 
 def _example(model: Model, one: Prediction) -> Example:
@@ -269,16 +314,16 @@ def _example(model: Model, one: Prediction) -> Example:
         face_times=clip.face_times - u.start,
         face_scores=clip.face_scores,
         face_found=clip.face_found,
-        mel=side_by_side(clip.mels.astype(np.float32))[::-1][:, :frames],
+        mel=side_by_side(clip.mels.astype(np.float32))[:, :frames],
         hop=model.recipe.hop,
         sample_rate=clip.sample_rate,
     )
 
 
-def _film(result: Result) -> bytes:
-    """All of the video that can be read, small."""
-    kbps = min(400.0, FILM_MB * 8000 / result.seconds - FILM.sound_kbps)
-    look = replace(FILM, most_kbps=max(20, round(kbps)))
+def _small_video(result: Result) -> bytes:
+    """A small copy of the video, as far as it can be read."""
+    kbps = min(400.0, VIDEO_MB * 8000 / result.seconds - VIDEO.sound_kbps)
+    look = replace(VIDEO, most_kbps=max(20, round(kbps)))
     whole = Utterance("film", Source(result.video.name), 0.0, result.seconds, "", (), (), "", "")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.mp4"
@@ -288,33 +333,7 @@ def _film(result: Result) -> bytes:
 
 def _ticks(seconds: float) -> list[float]:
     step = next((step for step in TICKS if seconds / step <= max(8.0, seconds / 8)), TICKS[-1])
-    return [float(tick) for tick in np.arange(0, seconds, step)]
-
-
-def _red(share: np.ndarray) -> str:
-    """Red where `share` is, the more the thicker, as a small PNG to be laid over a picture."""
-    pixels = np.zeros((*share.shape, 4), np.uint8)
-    pixels[..., :3] = RED.astype(np.uint8)
-    pixels[..., 3] = (200 * share).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return _uri(file.getvalue(), "png")
-
-
-def _jpeg(picture: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).convert("L").save(file, "JPEG", quality=80, optimize=True)
-    return _uri(file.getvalue(), "jpeg")
-
-
-def _uri(image: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-
-
-def _clock(seconds: float) -> str:
-    """`1:02.5`; whole seconds without a fraction."""
-    minutes, rest = divmod(round(seconds, 2), 60)
-    return f"{int(minutes)}:{rest:05.2f}".rstrip("0").rstrip(".") if rest % 1 else f"{int(minutes)}:{int(rest):02d}"
+    return [float(tick) for tick in np.arange(0, 0.9 * seconds, step)]  # a label later than that would not fit
 
 
 def _points(difference: float) -> str:
@@ -332,5 +351,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clock": _clock, "points": _points}
+    environment.filters |= {"clock": clock, "points": _points}
     return environment

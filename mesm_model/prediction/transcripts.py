@@ -388,7 +388,7 @@ def _whisper(model: Path) -> Any:
 
 def _samples(media: Path) -> np.ndarray:
     """The whole audio, mono at WHISPER_RATE, float32."""
-    seconds = probe(media).duration or 0.0
+    seconds = probe(media).duration
     spans = [(PIECE * n, PIECE * (n + 1)) for n in range(int(seconds / PIECE) + 1)]
     pieces = [resample(s.samples, s.rate, WHISPER_RATE) for s in audio_spans(media, spans, None, DecodeLog())]
     return np.concatenate([np.zeros(0, np.float32), *pieces])

@@ -1,5 +1,5 @@
 "use strict";
-// The film: its bytes are in the page. Clicking on an utterance goes there; the film points at the utterance it is in.
+// The bytes of the video are in the page. A click on an utterance goes there; the video marks the utterance it is in.
 const film = document.querySelector("#film");
 const head = document.querySelector("#head");
 const now = document.querySelector("#now");
@@ -55,8 +55,8 @@ document.querySelectorAll(".seek").forEach((button) => button.addEventListener("
 }));
 for (const event of ["timeupdate", "seeking", "seeked"]) film.addEventListener(event, follow);
 
-const red = document.querySelector("#red");
-if (red) {
-  red.closest(".switch").hidden = false;
-  red.addEventListener("change", () => document.querySelector("#cards").classList.toggle("plain", !red.checked));
+const fade = document.querySelector("#fade");
+if (fade) {
+  fade.closest(".switch").hidden = false;
+  fade.addEventListener("change", () => document.querySelector("#cards").classList.toggle("plain", !fade.checked));
 }

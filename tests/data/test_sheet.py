@@ -12,7 +12,7 @@ from PIL import Image
 from mesm_data.cli import main
 from mesm_data.dataset.reader import open_dataset
 from mesm_data.errors import ShardError
-from mesm_data.report.sheet import Example, examples, face_slots, mel_picture, pieces, utterance_sheet
+from mesm_data.report.sheet import Example, examples, face_slots, pieces, utterance_sheet
 from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 
 
@@ -104,18 +104,6 @@ def test_a_face_not_found_has_score_0_and_is_shown_all_the_same() -> None:
     found = np.array([True, False])
     (piece,) = pieces(example(1.0, face_found=found, face_scores=np.where(found, 0.9, 0.0)), 12.0)
     assert piece.scores == (0.9, 0.0)
-
-
-def test_low_tones_are_below_and_loud_is_bright() -> None:
-    mel = np.full((128, 10), -13.0, np.float32)
-    mel[0] = 0.0
-    colours = mel_picture(example(mel=mel)).astype(int).sum(axis=2)
-    assert (colours[-1] > 600).all()
-    assert (colours[:-1] < 20).all()
-
-
-def test_silence_stays_dark() -> None:
-    assert mel_picture(example(mel=np.full((128, 10), np.log(1e-6), np.float32))).max() < 100
 
 
 def test_an_utterance_without_mel_is_cut_into_pieces_without_one() -> None:

@@ -1,4 +1,4 @@
-"""Where a model looks is drawn as it was traced, layer by layer, with what that selected and spared."""
+"""What the attention selects is drawn as it was traced, layer by layer, with the shares selected and saved."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_model.cli import main
 from mesm_model.prediction import attention_maps
-from mesm_model.prediction.attention_maps import draw, explain, explain_each_emotion
+from mesm_model.prediction.attention_maps import _verdict, draw, explain, explain_each_emotion
 from mesm_model.prediction.overlay import selected_share
 from mesm_model.prediction.predict import Model, load_model
 from mesm_model.runs.checkpoint import CheckpointError
@@ -84,7 +84,7 @@ def test_for_each_emotion_the_surest_of_those_with_it_alone_is_shown(dataset: Da
 
 def test_emotions_that_nobody_has_are_left_out(dataset: Dataset, model: Model) -> None:
     assert len(explain_each_emotion(dataset, model, "test")) == 2
-    with pytest.raises(DataError, match=r"no part 'exam', expected one of train, valid, test"):
+    with pytest.raises(DataError, match=r"no split 'exam', expected one of train, valid, test"):
         explain_each_emotion(dataset, model, "exam")
 
 
@@ -109,7 +109,7 @@ def test_a_model_without_attention_and_data_of_another_recipe_are_refused(
 # ---- the picture
 
 
-def test_the_picture_says_what_each_layer_kept_and_spared(
+def test_the_figure_says_what_each_layer_selected_and_saved(
     dataset: Dataset, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = texts(monkeypatch)
@@ -117,33 +117,52 @@ def test_the_picture_says_what_each_layer_kept_and_spared(
     draw(tmp_path / "overlay.png", [one], model)
     told = "\n".join(said)
     assert f"{model.run}, p = 0.5." in told
-    assert "label: frustrated; model: anger 0." in told
+    assert "label: frustrated; decided: " in told
+    assert told.count("✓") + told.count("✗") == len(model.emotions), "every decision"
     for level in one.output.levels:
         for frame in (0, 2):  # the faces that were found, at 0 and 1 s, and the chunks of these times
             assert f"selected {100 * selected_share(level)[frame]:.0f} %" in told
-    assert told.count("spared") == 2 * (3 + 3) + 2, "two moments, three layers of faces and of sound, and in all"
+    assert told.count("saved") == 2 * (3 + 3) + 2, "two moments, three layers of faces and of audio, and in all"
     for words in ("at 0.0 s", "at 1.0 s", "0.8", "1.2 s", "layer 3", "mel chunk", "8000", "Hz"):
         assert words in told
 
 
-def test_the_same_picture_has_the_same_bytes_and_red_in_it(dataset: Dataset, model: Model, tmp_path: Path) -> None:
+def test_decisions_are_marked_as_right_and_wrong(dataset: Dataset, model: Model) -> None:
+    (one,) = explain(dataset, model, [ID])
+    labels = np.array(one.utterance.labels, np.float32)
+    right, wrong = (
+        replace(one, output=replace(one.output, probability=values)) for values in (labels * 0.9, 0.9 - labels * 0.8)
+    )
+    words, is_right = _verdict(right, model)
+    assert is_right
+    assert words.startswith("label: frustrated; decided: frustrated 0.90 ✓; not decided: anger 0.00 ✓, ")
+    words, is_right = _verdict(wrong, model)
+    assert not is_right
+    assert words.startswith("label: frustrated; decided: anger 0.90 ✗, ")
+    assert words.endswith("; not decided: frustrated 0.10 ✗")
+
+
+def test_the_same_figure_has_the_same_bytes(dataset: Dataset, model: Model, tmp_path: Path) -> None:
     looked = explain(dataset, model, [ID])
     for name in ("one.png", "two.png"):
         draw(tmp_path / name, looked, model)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_red_is_drawn_over_the_kept_places_of_a_face(dataset: Dataset, model: Model, tmp_path: Path) -> None:
+def test_dropped_places_of_a_face_are_faded_and_selected_ones_are_not(
+    dataset: Dataset, model: Model, tmp_path: Path
+) -> None:
     (one,) = explain(dataset, model, [ID])
     grey = replace(one, clip=replace(one.clip, faces=np.full_like(one.clip.faces, 128)))
     draw(tmp_path / "grey.png", [grey], model)
     shown = np.asarray(Image.open(tmp_path / "grey.png").convert("RGB")).astype(int)
     faces = shown[:, : round(120 * (0.3 + 4 * attention_maps.FACE_WIDE))]
-    red = int(((faces[..., 0] > 150) & (faces[..., 1] < 100)).sum())
-    of_a_picture = (120 * (attention_maps.FACE_WIDE - 0.12)) ** 2
+    grey_pixels = int((abs(faces - 128).max(axis=-1) < 50).sum())
+    of_an_image = (120 * (attention_maps.FACE_WIDE - 0.12)) ** 2
     levels = [level for level in one.output.levels if level.modality == "v"]
-    expected = sum(selected_share(level)[face] for level in levels for face in (0, 2)) * of_a_picture
-    assert red == pytest.approx(expected, rel=0.05), "of the two faces that were found"
+    expected = sum(selected_share(level)[face] for level in levels for face in (0, 2)) * of_an_image
+    expected += 2 * of_an_image  # the faces as they are
+    assert grey_pixels == pytest.approx(expected, rel=0.05), "of the two faces that were found"
 
 
 def test_an_utterance_without_faces_or_without_sound_is_drawn(dataset: Dataset, model: Model, tmp_path: Path) -> None:

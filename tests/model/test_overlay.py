@@ -1,6 +1,5 @@
-"""Red lies exactly where attention selected a site, and what it spared agrees with the count of multiply-adds."""
+"""Sites count as selected by the layers that selected them, and what a layer saved agrees with the count of MACs."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -9,15 +8,11 @@ from mesm_model.models import mesm
 from mesm_model.models.common import flops
 from mesm_model.models.common.attention import Trace, TracedLevel
 from mesm_model.prediction.overlay import (
-    RED,
-    STRENGTH,
     depth,
-    grey_mel,
     of_modality,
     saved_share,
+    selected_by_layers,
     selected_share,
-    side_by_side,
-    tinted,
 )
 from tests.model.narrow import NARROW, batch, build
 
@@ -27,43 +22,17 @@ def level(number: int, selected: torch.Tensor, candidates: torch.Tensor | None =
     return TracedLevel("v", number, selected.float(), candidates, selected, selected.sum((1, 2)))
 
 
-def test_a_site_is_as_deep_as_the_layers_that_kept_it() -> None:
+def test_a_site_is_as_deep_as_the_layers_that_selected_it() -> None:
     first = torch.zeros(1, 4, 4, dtype=torch.bool)
     first[0, 0, :2] = True
     second = torch.tensor([[[True, False], [False, True]]])
-    assert depth([level(1, first), level(2, second)])[0].tolist() == [
-        [2, 2, 0, 0],
-        [1, 1, 0, 0],
-        [0, 0, 1, 1],
-        [0, 0, 1, 1],
-    ]
-
-
-def test_a_picture_is_red_where_a_coarser_mask_is_true_and_as_it_was_elsewhere() -> None:
-    picture = np.full((8, 8, 3), 100, np.uint8)
-    mask = np.array([[True, False], [False, False]])
-    shown = tinted(picture, mask)
-    np.testing.assert_array_equal(shown[4:], 100)
-    np.testing.assert_array_equal(shown[:4, 4:], 100)
-    np.testing.assert_allclose(shown[0, 0], 100 + STRENGTH * (RED - 100), atol=0.5)
-
-
-def test_chunks_lie_side_by_side_in_time_with_low_tones_below() -> None:
-    chunks = np.arange(2 * 3 * 2).reshape(2, 3, 2)
-    assert side_by_side(chunks).tolist() == [[4, 5, 10, 11], [2, 3, 8, 9], [0, 1, 6, 7]]
-
-
-def test_loud_is_bright_and_silence_stays_dark() -> None:
-    mels = np.full((1, 128, 32), np.log(1e-6), np.float16)
-    assert grey_mel(mels).max() < 60
-    mels[0, 5, 7] = 2.0
-    shown = grey_mel(mels)
-    assert shown.shape == (128, 32, 3)
-    assert np.argwhere(shown[..., 0] == 255).tolist() == [[127 - 5, 7]]
+    layers = [level(1, first), level(2, second)]
+    assert depth(layers)[0].tolist() == [[2, 2, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+    assert selected_by_layers(layers)[0, 0].tolist() == [1.0, 1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("top_p", [0.3, 0.7])
-def test_what_a_layer_spares_is_what_the_flops_count_says(encoder: str, top_p: float) -> None:
+def test_what_a_layer_saves_is_what_the_flops_count_says(encoder: str, top_p: float) -> None:
     model = build("mesm", encoder, top_p=top_p).eval()
     one = batch((2, 3, 5))
     trace = Trace()
@@ -89,7 +58,7 @@ def test_what_a_layer_spares_is_what_the_flops_count_says(encoder: str, top_p: f
         assert all(len(selected_share(found)) == frames for found in levels)
 
 
-def test_keeping_everything_spares_nothing_but_costs_the_looking(encoder: str) -> None:
+def test_selecting_everything_saves_nothing_and_costs_the_attention(encoder: str) -> None:
     model = build("mesm", encoder, top_p=1.0).eval()
     trace = Trace()
     with torch.no_grad():

@@ -166,7 +166,7 @@ def test_a_film_without_a_face_is_predicted_and_says_so(model: Model, tmp_path: 
     result = predict(model, tmp_path / write_recording(tmp_path), text="So.")
     assert result.people == 0
     assert not result.predictions[0].clip.face_found.any()
-    assert "No face found in any of 13 pictures; the model saw the middle of each." in timeline.notes(result)
+    assert "No face found in any of 13 frames; the model was given the middle of each." in timeline.notes(result)
     with pytest.raises(DataError, match=r"found 0 people in view, there is no face 1"):
         predict(model, tmp_path / "film.avi", text="So.", face=1)
 
@@ -356,7 +356,7 @@ def test_the_command_prints_a_table_and_writes_page_and_json(run: Path, dialogue
         "2",
     )
     assert done.exit_code == 0, done.output
-    assert "1.00 -   2.50" in done.stdout
+    assert "0:01.0 -  0:02.5" in done.stdout
     assert "2 people in view, face 2 followed" in done.stdout
     assert f"Written to {out[0]} and {out[1]}" in done.stdout
     told = json.loads(out[1].read_text())

@@ -1,4 +1,4 @@
-"""A predicted video is one page: the film plays, a click goes to an utterance, and every figure is on it."""
+"""A predicted video is one page: the video plays, a click goes to an utterance, and every number is on it."""
 
 import base64
 import io
@@ -18,10 +18,23 @@ from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
 from mesm_data.synth.stamp import read_frame_number
+from mesm_model.evaluation.metrics import score, trivial
+from mesm_model.evaluation.scores import Report
+from mesm_model.evaluation.scores import to_json as report_to_json
 from mesm_model.prediction import timeline
 from mesm_model.prediction.predict import Result, predict, top_modality
-from mesm_model.prediction.timeline import _moved_words, notes, to_json, to_text, write_page
+from mesm_model.prediction.timeline import (
+    _card,
+    clock,
+    lanes_of,
+    notes,
+    scores_on_test,
+    to_json,
+    to_text,
+    write_page,
+)
 from mesm_model.prediction.transcripts import Segment
+from mesm_model.runs.folder import write_scores
 from tests.browser import Page, needs_chromium, open_browser
 from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 from tests.model.untrained import write_run
@@ -85,23 +98,63 @@ def test_what_moved_a_decision_is_what_changes_the_likeliest_emotion_most(result
     assert top_modality(result.model, replace(one, without={"t": far, "a": near, "v": far})) == "a"
 
 
-def test_the_page_names_the_emotion_that_was_moved_and_says_where_nothing_was(result: Result) -> None:
-    one = decided(result, [0.9, 0.1, 0.1, 0.1, 0.1, 0.1]).predictions[0]
-    moved = np.array([0.8, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32)
-    likeliest, same = result.model.emotions[0], one.output.probability
-    found = [replace(one, without={"t": same, "a": other, "v": same}) for other in (moved, same)]
-    assert [_moved_words(result.model, one) for one in found] == [
-        f"{likeliest} moved most by audio",
-        f"{likeliest}: no modality alone moved it",
+def test_a_card_has_one_top_emotion_and_what_changes_it_most(result: Result) -> None:
+    one = decided(result, [0.9, 0.1, 0.6, 0.1, 0.1, 0.1]).predictions[0]
+    same = one.output.probability
+    lower, higher = (np.array([value, 0.1, 0.6, 0.1, 0.1, 0.1], np.float32) for value in (0.8, 0.95))
+    cards = [
+        _card(result.model, replace(one, without={"t": same, "a": other, "v": same}), 0, pictured=False)
+        for other in (lower, higher, same)
     ]
+    assert {(card.top, round(card.top_probability, 6), card.is_decided) for card in cards} == {("anger", 0.9, True)}
+    assert cards[0].decided == ["anger", "frustrated"]
+    assert [card.moved for card in cards] == [
+        "audio raises it most", "audio lowers it most", "no modality changes it on its own",
+    ]  # fmt: skip
+    unsure = _card(result.model, decided(result, [0.4, 0.1, 0.1, 0.1, 0.1, 0.1]).predictions[0], 0, pictured=False)
+    assert (unsure.top, unsure.is_decided, unsure.decided) == ("anger", False, [])
+
+
+def test_utterances_that_overlap_lie_in_lanes() -> None:
+    assert lanes_of([(0, 2), (1, 3), (2, 4), (2.5, 3), (3, 5), (6, 7)]) == [0, 1, 0, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.0, "0:00.0"), (5.25, "0:05.2"), (59.96, "1:00.0"), (62.5, "1:02.5"), (3723.0, "62:03.0")]
+)
+def test_there_is_one_clock(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown
+
+
+def test_the_page_says_at_the_top_what_the_model_scored_on_its_own_test_split(result: Result, tmp_path: Path) -> None:
+    assert scores_on_test(result.model) == (
+        "What this model scores on a test split is not known: its run has no such scores."
+    )
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, 0]], np.float32)
+    report = Report(
+        run="runs/mesm", data="out/set", part="test", emotions=("anger", "sadness"), thresholds=(0.5, 0.5),
+        utterances=4,
+        scores=score(labels * 0.8, labels, np.array([0.5, 0.5])), trivial=trivial(labels, labels), intervals={},
+        encoder=None,
+    )  # fmt: skip
+    write_scores(tmp_path, {"epochs": 1, "best_epoch": 1, "parts": {"test": report_to_json(report)}})
+    model = replace(result.model, run=tmp_path)
+    told = scores_on_test(model)
+    assert told.startswith(
+        "On the test split of out/set (4 utterances) this model scores Acc 100.0, WAcc 100.0, F1 100.0"
+    )
+    assert re.search(r"; to predict \w+ scores Acc \d", told)
+    write_page(tmp_path / "page.html", replace(result, model=model))
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert html.index("this model scores") < html.index("<main")
 
 
 def test_the_table_marks_what_is_above_its_threshold(result: Result) -> None:
     table = to_text(decided(result, [0.1, 0.9, 0.5, 0.6, 0.2, 0.3])).splitlines()
-    assert re.findall(r"\d\.\d\d[* ]", table[1])[2:] == ["0.10 ", "0.90*", "0.50 ", "0.60*", "0.20 ", "0.30 "]
-    assert table[1].startswith("  0.50 -   2.00")
+    assert re.findall(r"\d\.\d\d[* ]", table[1]) == ["0.10 ", "0.90*", "0.50 ", "0.60*", "0.20 ", "0.30 "]
+    assert table[1].startswith(" 0:00.5 -  0:02.0")
     assert table[1].endswith("We <b>meet</b> & greet.")
-    assert table[-1] == "2 people in view, face 1 followed: a face in 11 of 11 pictures."
+    assert table[-1] == "2 people in view, face 1 followed: a face in 11 of 11 frames."
 
 
 def test_doubts_are_told_in_words(result: Result) -> None:
@@ -109,8 +162,8 @@ def test_doubts_are_told_in_words(result: Result) -> None:
     doubtful = replace(one, clip=replace(one.clip, quality=("clipped", "no-face", "silent")))
     told = notes(replace(result, predictions=(doubtful, *result.predictions[1:])))
     assert told[1:] == [
-        "In 1 of 3 utterances nothing can be heard.",
-        "In 1 of 3 utterances the sound is clipped.",
+        "In 1 of 3 utterances the audio is silent.",
+        "In 1 of 3 utterances the audio is clipped.",
         "In 1 of 3 utterances no face was found.",
     ]
 
@@ -143,18 +196,18 @@ def test_the_film_on_the_page_is_the_video(page: Path, result: Result, tmp_path:
     np.testing.assert_allclose(*numbers, atol=1)
 
 
-def test_red_lies_where_the_attention_kept_something(page: Path, result: Result) -> None:
+def test_what_the_attention_dropped_is_faded(page: Path, result: Result) -> None:
     html = page.read_text(encoding="utf-8")
-    images = re.findall(r'class="selected" src="data:image/png;base64,([^"]*)"', html)
+    images = re.findall(r'class="fading" src="data:image/png;base64,([^"]*)"', html)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[0]))))
     levels = [level for level in result.predictions[0].output.levels if level.modality == "v"]
     selected = levels[0].selected[0].numpy() | levels[1].selected[0].numpy().repeat(2, 0).repeat(2, 1)
-    np.testing.assert_array_equal(
-        shown[:, :24, 3] > 0, selected | levels[2].selected[0].numpy().repeat(4, 0).repeat(4, 1)
-    )
+    selected |= levels[2].selected[0].numpy().repeat(4, 0).repeat(4, 1)
+    most = shown[..., 3].max()
+    np.testing.assert_array_equal(shown[:, :24, 3] < most, selected)
     sound = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[1]))))
     chunks = [level for level in result.predictions[0].output.levels if level.modality == "a"]
-    assert (sound[::-1][:, :16, 3][chunks[0].selected[0].numpy()] > 0).all(), "low tones are below"
+    assert (sound[::-1][:, :16, 3][chunks[0].selected[0].numpy()] < most).all(), "low frequencies are at the bottom"
 
 
 def test_of_many_utterances_some_have_pictures_and_the_page_says_so(
@@ -163,12 +216,12 @@ def test_of_many_utterances_some_have_pictures_and_the_page_says_so(
     monkeypatch.setattr(timeline, "PICTURED", 2)
     write_page(tmp_path / "page.html", result)
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Faces and sound are shown of 2 of the 3, evenly chosen." in html
+    assert "Faces and audio of 2 of the 3 utterances are shown, evenly chosen." in html
     assert len(re.findall(r'<div class="pieces">\s*<div class="piece"', html)) == 2
 
 
 def test_what_is_missing_stands_at_the_top(result: Result, tmp_path: Path) -> None:
-    write_page(tmp_path / "page.html", replace(result, missing=("Picture and sound can be read up to 8.00 s.",)))
+    write_page(tmp_path / "page.html", replace(result, missing=("Video and audio can be read up to 8.00 s.",)))
     html = unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert html.index("can be read up to 8.00 s.") < html.index("<main")
 
@@ -177,7 +230,7 @@ def test_a_model_without_attention_shows_none(result: Result, tmp_path: Path) ->
     plain = [replace(one, output=replace(one.output, levels=())) for one in result.predictions]
     write_page(tmp_path / "page.html", replace(result, predictions=tuple(plain)))
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert 'class="selected"' not in html
+    assert 'class="fading"' not in html
     assert "ttention" not in html.partition("<main")[2]
 
 
@@ -226,9 +279,9 @@ def test_the_keyboard_reaches_every_utterance(browser: Page, page: Path) -> None
         browser.press("Tab")
         reached.append(browser.run("document.activeElement.getAttribute('aria-label') || ''"))
     assert [label.partition(",")[0] for label in reached if " to 0:0" in label][:3] == [
-        "0:00.5 to 0:02",
-        "0:02.2 to 0:04",
-        "0:05 to 0:07",
+        "0:00.5 to 0:02.0",
+        "0:02.2 to 0:04.0",
+        "0:05.0 to 0:07.0",
     ]
 
 
@@ -249,9 +302,9 @@ def test_nothing_on_the_timeline_is_cut_off(browser: Page, page: Path) -> None:
 
 
 @needs_chromium
-def test_the_red_can_be_taken_away(browser: Page, page: Path) -> None:
+def test_the_fading_can_be_taken_away(browser: Page, page: Path) -> None:
     browser.open(page)
-    shown = "getComputedStyle(document.querySelector('.selected')).display"
+    shown = "getComputedStyle(document.querySelector('.fading')).display"
     assert browser.run(shown) == "block"
-    browser.run("red.click()")
+    browser.run("fade.click()")
     assert browser.run(shown) == "none"
