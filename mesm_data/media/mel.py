@@ -30,23 +30,30 @@ def mel_chunks(samples: np.ndarray, recipe: Recipe) -> np.ndarray:
     """
     import librosa
 
-    window, hop = int(recipe.sample_rate * recipe.window), int(recipe.sample_rate * recipe.hop)
+    window, hop = window_length(recipe, recipe.sample_rate), int(recipe.sample_rate * recipe.hop)
     frame_count = 1 + len(samples) // hop
     long_enough = np.pad(samples, (0, max(0, window // 2 + 1 - len(samples))))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* is too large for input signal")  # it works all the same
         spectrum = librosa.stft(long_enough, n_fft=window, hop_length=hop, window="hann", pad_mode="reflect")
-    power = _filters(recipe.sample_rate, window, recipe.mels) @ np.abs(spectrum[:, :frame_count]) ** 2  # [mels, frames]
+    power = mel_filters(recipe, recipe.sample_rate) @ np.abs(spectrum[:, :frame_count]) ** 2  # [mels, frames]
     power = np.pad(power, ((0, 0), (0, -frame_count % recipe.chunk)))
     chunks = power.reshape(recipe.mels, -1, recipe.chunk).transpose(1, 0, 2)
     return np.log(chunks + np.float32(recipe.log_floor)).astype(np.float16)
 
 
+def window_length(recipe: Recipe, rate: int) -> int:
+    """Samples in a window of the Fourier transform at this rate."""
+    return int(rate * recipe.window)
+
+
 @cache
-def _filters(rate: int, window: int, mels: int) -> np.ndarray:
+def mel_filters(recipe: Recipe, rate: int) -> np.ndarray:
     """float32 [mels, 1 + window // 2]. At 16 kHz four of the 128 lie between two frequencies and stay empty."""
     import librosa
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Empty filters detected")
-        return librosa.filters.mel(sr=rate, n_fft=window, n_mels=mels, fmin=0, fmax=rate / 2, htk=True, norm=None)
+        return librosa.filters.mel(
+            sr=rate, n_fft=window_length(recipe, rate), n_mels=recipe.mels, fmin=0, fmax=rate / 2, htk=True, norm=None
+        )

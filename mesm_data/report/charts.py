@@ -91,14 +91,24 @@ def histogram(name: str, values: Sequence[float], unit: str) -> str:
 
 
 def lines(
-    name: str, curves: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, mark: float | None = None
+    name: str,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    across: str,
+    up: str,
+    mark: float | None = None,
+    levels: Mapping[str, float] | None = None,
 ) -> str:
-    """Curves of up to three series, each of points (x, y); `mark` is an x to point at with a dotted line."""
+    """Curves of up to three series, each of points (x, y).
+
+    `mark` is an x to point at with a dotted line; `levels` are values of y by series, dashed in the series' colour.
+    """
     figure, axes = _figure(2.6)
     for n, (one, points) in enumerate(curves.items()):
         xs, ys = zip(*points, strict=True) if points else ((), ())
         style = {"marker": "o", "markersize": 3} if len(points) <= 60 else {"linewidth": 0.8}
         axes.plot(xs, ys, color=SERIES[n % len(SERIES)], label=one, **style)
+        if levels and one in levels:
+            axes.axhline(levels[one], color=SERIES[n % len(SERIES)], linestyle="--", linewidth=0.8)
     if mark is not None:
         axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # epochs and steps

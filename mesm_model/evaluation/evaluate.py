@@ -1,4 +1,4 @@
-"""How well a trained model does: its probabilities on a part of a dataset, and the scores by thresholds frozen before.
+"""Scores of a trained run on one split of a dataset, with the thresholds that were chosen on valid in training.
 
 n utterances, E emotions.
 """
@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from mesm_data.dataset.reader import Dataset
+from mesm_data.errors import DataError
 from mesm_data.files import write_text
 from mesm_model.evaluation import metrics, paper
 from mesm_model.evaluation.inference import probabilities
 from mesm_model.evaluation.pointing import pointing
-from mesm_model.evaluation.scores import Report
+from mesm_model.evaluation.scores import Planted, Report
 from mesm_model.features.store import as_model_input, described, features_info
 from mesm_model.loader import Part, open_part
 from mesm_model.models.common.interface import Model, encoder_description
@@ -29,7 +30,7 @@ from mesm_model.runs.folder import text_folder
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """The best checkpoint of a run, ready to be tried on a part of a dataset."""
+    """The best checkpoint of a run and the split of a dataset that it is evaluated on."""
 
     checkpoint: Checkpoint
     model: Model
@@ -37,39 +38,38 @@ class LoadedRun:
     part: Part
 
 
-def open_run(run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: Path | None = None) -> LoadedRun:
-    """Raises CheckpointError for data of another recipe, other emotions or other features."""
+def open_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None) -> LoadedRun:
+    """Load a run's best checkpoint, its model on the device of `ranks`, and open `split` of the dataset.
+
+    Raises CheckpointError for data of another recipe, with other emotions or other features; DataError for a split that
+    the dataset lacks.
+    """
     checkpoint = checkpoints.load(run)
     folder = run if run.is_dir() else run.parent
     model = checkpoints.build_model(checkpoint, folder).to(ranks.device)
     dataset = as_model_input(dataset, checkpoint.model, model.config)
     checkpoints.check_data(checkpoint, dataset, run)
-    return LoadedRun(checkpoint, model, dataset, open_part(dataset, part, text_folder(model, folder), cache))
+    return LoadedRun(checkpoint, model, dataset, open_part(dataset, split, text_folder(model, folder), cache))
 
 
 def evaluate(
-    run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: Path | None = None, workers: int = 0
+    run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None, workers: int = 0
 ) -> tuple[Report, Part, np.ndarray]:
-    """The report of a run's best checkpoint, with the part and the probabilities [n, E] that it is made from.
+    """The report of a run's best checkpoint, the split, and the probabilities float32 [n, E] behind the report.
 
-    Thresholds are the checkpoint's. Raises CheckpointError as `open_run` does.
+    Thresholds are the checkpoint's. Raises what `open_run` raises, and Diverged for probabilities that are no numbers.
     """
-    opened = open_run(run, dataset, part, ranks, cache)
-    probability = probabilities_of(opened, ranks, workers)
-    return report_of(run, opened, probability, ranks), opened.part, probability
+    loaded = open_run(run, dataset, split, ranks, cache)
+    probability = probabilities_of(loaded, ranks, workers)
+    thresholds = loaded.checkpoint.thresholds
+    report = make_report(run, loaded.model, thresholds, loaded.dataset, loaded.part, probability, ranks)
+    return report, loaded.part, probability
 
 
-def probabilities_of(opened: LoadedRun, ranks: Distributed, workers: int = 0) -> np.ndarray:
-    """float32 [n, E], computed as in training."""
-    settings = opened.checkpoint.settings
-    return probabilities(opened.model, opened.part, ranks, settings["precision"], settings["batch_memory_mb"], workers)
-
-
-def report_of(run: Path, opened: LoadedRun, probability: np.ndarray, ranks: Distributed) -> Report:
-    """The report on these probabilities."""
-    training = np.array([row["labels"] for row in opened.dataset.rows(["labels"], "train")])
-    thresholds = opened.checkpoint.thresholds
-    return make_report(run, opened.model, thresholds, opened.dataset, opened.part, probability, training, ranks)
+def probabilities_of(loaded: LoadedRun, ranks: Distributed, workers: int = 0) -> np.ndarray:
+    """float32 [n, E], computed with the precision and batch memory of the training."""
+    settings = loaded.checkpoint.settings
+    return probabilities(loaded.model, loaded.part, ranks, settings["precision"], settings["batch_memory_mb"], workers)
 
 
 def make_report(
@@ -79,31 +79,29 @@ def make_report(
     dataset: Dataset,
     part: Part,
     probability: np.ndarray,
-    training: np.ndarray,
     ranks: Distributed,
 ) -> Report:
-    """`training` are the labels of the training part, [n', E]: they say what the majority is."""
-    frozen = np.array(thresholds)
+    """The report on `probability` [n, E] of the utterances of `part`."""
+    chosen = np.array(thresholds)
     return Report(
         run=str(run),
         data=str(dataset.folder),
-        part=part.name,
+        split=part.name,
         emotions=dataset.emotions,
         thresholds=tuple(thresholds),
         utterances=len(part),
-        scores=metrics.score(probability, part.labels, frozen),
-        trivial=metrics.trivial(part.labels, training),
-        intervals=metrics.intervals(probability, part.labels, frozen),
+        scores=metrics.score(probability, part.labels, chosen),
+        trivial=metrics.trivial(part.labels),
+        intervals=metrics.intervals(probability, part.labels, chosen),
         encoder=encoder_description(model),
-        features=_of_features(dataset, model),
+        features=_features_of(dataset, model),
         paper=paper.rows(dataset, part.name),
-        bayes_optimal=_bayes_optimal(dataset, model.config.modalities),
-        pointing=pointing(model, part, dataset, ranks),
+        planted=_planted(model, part, dataset, ranks),
     )
 
 
 def write_predictions(path: Path, report: Report, part: Part, probability: np.ndarray) -> None:
-    """A CSV file of id, then for each emotion its probability, the decision and the label."""
+    """A CSV file: id, then for each emotion its probability, the decision and the label."""
     decided = probability > np.array(report.thresholds)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -115,15 +113,23 @@ def write_predictions(path: Path, report: Report, part: Part, probability: np.nd
     write_text(path, text.getvalue())
 
 
-def _of_features(dataset: Dataset, model: Model) -> dict[str, str] | None:
+def _features_of(dataset: Dataset, model: Model) -> dict[str, str] | None:
     found = features_info(dataset)
     return found and {"words": described(found, model.config.modalities), "folder": found["folder"]}
 
 
-def _bayes_optimal(dataset: Dataset, modalities: str) -> dict[str, float | None] | None:
-    """What bayes_optimal.json of a made-up dataset says of these modalities; None for any other dataset."""
+def _planted(model: Model, part: Part, dataset: Dataset, ranks: Distributed) -> Planted | None:
+    """What is known of a synthetic dataset with planted signal; None for any other dataset."""
     path = dataset.folder / "bayes_optimal.json"
     if not path.is_file():
         return None
-    bayes_optimal = json.loads(path.read_text(encoding="utf-8"))
-    return bayes_optimal.get("".join(letter for letter in "TAV" if letter.lower() in modalities))
+    try:
+        by_modalities = json.loads(path.read_text(encoding="utf-8"))
+        reachable = by_modalities.get("".join(letter for letter in "TAV" if letter.lower() in model.config.modalities))
+        known = reachable and {name: reachable[name] for name in ("accuracy", "auc")}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: damaged ({error}); expected what `mesm-data synth` writes; delete {dataset.folder} and make it "
+            "again"
+        ) from None
+    return Planted(reachable=known, pointing=pointing(model, part, dataset, ranks))

@@ -1,9 +1,10 @@
-"""What models cost on the utterances of a dataset, in multiply-adds: behind `mesm flops` and `mesm sweep`."""
+"""Multiply-adds of models on the utterances of a dataset, by stage: `mesm flops`, `mesm sweep` and `mesm compare`."""
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from mesm_model import models
 from mesm_model.batch import FRAMES, Batch
 from mesm_model.evaluation.evaluate import open_run
 from mesm_model.evaluation.inference import READING
+from mesm_model.evaluation.tables import aligned
 from mesm_model.features.store import as_model_input
 from mesm_model.loader import Part, open_part, plan_reading, read
 from mesm_model.models.common import text
@@ -26,7 +28,7 @@ from mesm_model.runs.settings import RunConfig
 STAGES = ("low level", "attention", "convolution", "flatten", "recurrent", "transformer", "text")
 
 
-# Figure 5 and Tables 3 and 4: GFLOPs at each p, and of FE2E.
+# GFLOPs that the paper prints: Figure 5 at each p, Tables 3 and 4 for FE2E.
 PAPER = {0.1: 2.93, 0.2: 3.23, 0.3: 3.58, 0.4: 3.94, 0.5: 4.34, 0.6: 4.71, 0.7: 5.18, 0.8: 5.66, 0.9: 6.47}
 PAPER_FE2E = 8.65
 PAPER_WIDTH = 64
@@ -34,25 +36,25 @@ PAPER_WIDTH = 64
 
 @dataclass(frozen=True)
 class Count:
-    """The work of a model on a part of a dataset."""
+    """Multiply-adds of a model on one split of a dataset."""
 
     utterances: int
     frames: dict[str, int]  # faces under "v", mel chunks under "a"
-    work: tuple[MacCount, ...]  # one for each modality and stage
+    work: tuple[MacCount, ...]  # one per modality and stage
     top_p: float | None  # of a sparse model
     encoder: str | None = None  # the text encoder, in words
-    dense: "Count | None" = None  # of a sparse model: the work of FE2E of the same sizes
+    dense: "Count | None" = None  # of a sparse model: the count of FE2E of the same sizes
     width: int = PAPER_WIDTH  # channels of the first convolutions, where there are any
 
     def macs(self, modality: str = "tav", stages: Iterable[str] = STAGES, without_padding: bool = False) -> int:
-        """The sum over these modalities and stages."""
+        """The sum over these modalities and stages, with or without products with a border of zeros."""
         chosen = [work for work in self.work if work.modality in modality and work.stage in stages]
         return sum(work.macs_without_padding if without_padding else work.macs for work in chosen)
 
 
 @torch.no_grad()
 def count(model: Model, batches: Iterable[Batch]) -> Count:
-    """What `model.macs(batch)` says, added up."""
+    """The sum of `model.macs(batch)` over the batches; puts the model into evaluation mode."""
     model.eval()
     utterances, frames = 0, dict.fromkeys(FRAMES, 0)
     totals: dict[tuple[str, str], tuple[int, int]] = {}
@@ -76,51 +78,71 @@ def count(model: Model, batches: Iterable[Batch]) -> Count:
 
 
 def table(counts: Mapping[str, Count]) -> str:
-    """The counts of the models by stage; then those with convolutions beside the paper's figures."""
-    parts = [_stages(name, counted) for name, counted in counts.items()]
-    of_paper = {name: counted for name, counted in counts.items() if counted.macs(stages=["convolution"])}
-    if of_paper:
-        parts.append(_aligned([_FIGURES, *(_figures(name, counted) for name, counted in of_paper.items())]))
+    """The counts of the models by stage; then, for those with convolutions, the paper's numbers beside them."""
+    blocks = [_stages(name, counted) for name, counted in counts.items()]
+    in_paper = {name: counted for name, counted in counts.items() if counted.macs(stages=["convolution"])}
+    if in_paper:
+        rows = [_trunk_of_nine(name, counted) for name, counted in in_paper.items()]
+        blocks.append(aligned([_TRUNK_HEADING, *rows]))
     shares = [_share(name, counted, counted.dense) for name, counted in counts.items() if counted.dense]
     if shares:
-        parts.append(_aligned([_SHARES, *shares]))
-    return "\n\n".join([*parts, _REMARK] if of_paper else parts)
+        blocks.append(aligned([_SHARE_HEADING, *shares]))
+    return "\n\n".join([*blocks, REMARK] if in_paper else blocks)
+
+
+def to_json(counts: Mapping[str, Count]) -> dict[str, Any]:
+    """The counts as plain values: multiply-adds by modality and stage, and those of FE2E of the same sizes."""
+    return {
+        name: {
+            "utterances": counted.utterances,
+            "faces": counted.frames["v"],
+            "chunks": counted.frames["a"],
+            "top_p": counted.top_p,
+            "text_encoder": counted.encoder,
+            "macs": [asdict(work) for work in counted.work],
+            "fe2e_macs": None if counted.dense is None else [asdict(work) for work in counted.dense.work],
+        }
+        for name, counted in counts.items()
+    }
 
 
 _TRUNK = ("low level", "attention", "convolution")
-_FIGURES = ["GFLOP", "trunk of 9 faces", "paper"]
-_SHARES = ["share of FE2E", "trunk", "without borders", "whole model", "without borders", "paper"]
-_REMARK = f"""\
-The paper gives {PAPER_FE2E} GFLOPs for FE2E and does not say what it counts. Closest is the visual trunk over 9 faces,
-4.5 s at one face in 0.5 s: 8.61 GFLOPs of convolutions, 8.65 with norms and biases. That cannot be proven, so compare
-the shares, not the figures. Shares are of FE2E of the same sizes."""
+_TRUNK_HEADING = ["GFLOP", "trunk of 9 faces", "paper"]
+_SHARE_HEADING = ["share of FE2E", "trunk", "without borders", "whole model", "without borders", "paper"]
+REMARK = f"""\
+The paper prints {PAPER_FE2E} GFLOPs for FE2E and does not say what it counts. The visual trunk over 9 faces (4.5 s at
+one face per 0.5 s) comes closest: 8.61 for its convolutions, 8.65 with norms and biases. Counted like that, Figure 5
+does not follow: untrained attention gives 2.38, 3.25, 4.66 and 6.78 at p = 0.3, 0.5, 0.7 and 0.9, the paper prints
+3.58, 4.34, 5.18 and 6.47; and at p = 0.1 it prints 2.93, while a nucleus of a tenth of the sites limits the trunk to
+2.54. So compare shares of FE2E of the same sizes, not GFLOPs."""
 
 
 def _stages(name: str, counted: Count) -> str:
-    """One model: GMAC a face, a chunk and an utterance, and GFLOP an utterance."""
-    rows = [[name, "GMAC a face", "a chunk", "an utterance", "without borders", "GFLOP an utterance"]]
+    """One model: GMAC per face, chunk and utterance, and GFLOP per utterance."""
+    rows = [[name, "GMAC per face", "per chunk", "per utterance", "without borders", "GFLOP per utterance"]]
     shown = [(stage, (stage,)) for stage in STAGES] + [("trunk", _TRUNK), ("whole model", STAGES)]
     for label, stages in shown:
         if not counted.macs(stages=stages):
             continue
-        a_frame = [
-            counted.macs(modality, stages) / counted.frames[modality] / 1e9 if counted.frames[modality] else 0.0
+        per_frame = [
+            counted.macs(modality, stages) / counted.frames[modality] if counted.frames[modality] else 0.0
             for modality in "va"
         ]
-        whole, unpadded = (counted.macs("tav", stages, only) / counted.utterances / 1e9 for only in (False, True))
-        rows.append([label, *(f"{value:.4f}" for value in (*a_frame, whole, unpadded)), f"{2 * whole:.4f}"])
-    return _aligned(rows)
+        whole, unpadded = (counted.macs("tav", stages, only) / counted.utterances for only in (False, True))
+        cells = [f"{value / 1e9:.4f}" for value in (*per_frame, whole, unpadded, 2 * whole)]
+        rows.append([label, *cells])
+    return aligned(rows)
 
 
-def _figures(name: str, counted: Count) -> list[str]:
-    """What the paper may have counted, and its figure for this p, if the model is as wide."""
+def _trunk_of_nine(name: str, counted: Count) -> list[str]:
+    """What the paper may have counted, and its number for this p if the model has the paper's width."""
     faces, paper = counted.frames["v"], PAPER.get(round(counted.top_p, 2)) if counted.top_p else PAPER_FE2E
     nine = f"{2 * 9 * counted.macs('v', _TRUNK) / faces / 1e9:.2f}" if faces else "-"
     return [name, nine, f"{paper:.2f}" if paper and counted.width == PAPER_WIDTH else "-"]
 
 
 def _share(name: str, counted: Count, dense: Count) -> list[str]:
-    """Trunk and whole model, each with and without borders, and what the paper has for this p."""
+    """Trunk and whole model, each with and without borders, and the paper's share for this p."""
     shares = [
         _ratio(counted.macs("tav", stages, unpadded), dense.macs("tav", stages, unpadded))
         for stages in (_TRUNK, STAGES)
@@ -134,52 +156,39 @@ def _ratio(above: int, below: int) -> str:
     return f"{above / below:.3f}" if below else "-"
 
 
-def _aligned(rows: list[list[str]]) -> str:
-    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, wide, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(lines)
-
-
 def count_models(
-    dataset: Dataset, part: str, choices: dict[str, RunConfig], ranks: Distributed, cache: Path | None = None
+    dataset: Dataset, split: str, choices: Mapping[str, RunConfig], ranks: Distributed, cache: Path | None = None
 ) -> dict[str, Count]:
-    """The work of untrained models on one part, by their names."""
+    """The counts of untrained models on one split, by name."""
     counts = {}
-    with tempfile.TemporaryDirectory() as folder:
-        training = open_part(dataset, "train", None, cache)
+    with tempfile.TemporaryDirectory() as name_of_folder:
+        folder = Path(name_of_folder)
+        texts = open_part(dataset, "train", None, cache).texts
         for name, choice in choices.items():
             if checkpoints.reads_text(choice.config):
-                text.prepare(
-                    choice.config.text_encoder, training.texts, Path(folder) / TEXT, choice.settings.max_tokens
-                )
+                text.prepare(choice.config.text_encoder, texts, folder / TEXT, choice.settings.max_tokens)
             torch.manual_seed(choice.settings.seed)
-            model = checkpoints.make_model(choice.model, choice.config, Path(folder))
-            suiting = as_model_input(dataset, choice.model, choice.config)
-            opened = open_part(suiting, part, text_folder(model, Path(folder)), cache)
-            counts[name] = _beside_dense(model, opened, Path(folder), ranks)
+            model = checkpoints.make_model(choice.model, choice.config, folder)
+            as_read = as_model_input(dataset, choice.model, choice.config)
+            part = open_part(as_read, split, text_folder(model, folder), cache)
+            counts[name] = _beside_dense(model, part, folder, ranks)
     return counts
 
 
-def count_run(run: Path, dataset: Dataset, part: str, ranks: Distributed, cache: Path | None = None) -> Count:
-    """The work of a trained run on one part."""
-    opened = open_run(run, dataset, part, ranks, cache)
-    return _beside_dense(opened.model, opened.part, run if run.is_dir() else run.parent, ranks)
+def count_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None) -> Count:
+    """The count of a trained run on one split."""
+    loaded = open_run(run, dataset, split, ranks, cache)
+    return _beside_dense(loaded.model, loaded.part, run if run.is_dir() else run.parent, ranks)
 
 
 def count_part(model: Model, part: Part, ranks: Distributed) -> Count:
-    """The work of a model on the utterances of a part."""
+    """The count of a model on the utterances of one split."""
     batches = read(part, plan_reading(part.megabytes, READING, float("inf")))
     return count(model.to(ranks.device), (batch.to(ranks.device) for batch in batches))
 
 
 def _beside_dense(model: Model, part: Part, folder: Path, ranks: Distributed) -> Count:
-    """The work of a model whose text encoder lies in `folder`; of a sparse one with that of FE2E of its sizes."""
+    """The count of a model whose text encoder lies in `folder`; a sparse model's also has that of FE2E of its sizes."""
     counted = count_part(model, part, ranks)
     if not isinstance(model, SelectsSites):
         return counted

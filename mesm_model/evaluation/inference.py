@@ -11,7 +11,7 @@ from mesm_model.models.common.interface import Model
 from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.settings import PRECISIONS
 
-READING = 32  # utterances a batch; without gradients more would not be faster
+READING = 32  # utterances per batch; without gradients, larger batches are not faster
 
 
 @torch.no_grad()
@@ -23,7 +23,10 @@ def probabilities(
     batch_memory_mb: float = np.inf,
     workers: int = 0,
 ) -> np.ndarray:
-    """float32 [n, E], in the order of the part, the same in every process and for any number of them."""
+    """float32 [n, E], in the order of `part`; the same in every process and for any number of processes.
+
+    `batch_memory_mb` bounds a batch as in training, `workers` are DataLoader worker processes.
+    """
     model.eval()
     batches = plan_reading(part.megabytes, READING, batch_memory_mb)
     mine = batches[ranks.rank :: ranks.world]

@@ -1,4 +1,4 @@
-"""A run on one HTML page that needs nothing else: curves, scores per emotion, thresholds, settings."""
+"""The HTML page of a run, self-contained: curves, scores per emotion, thresholds, settings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,10 @@ from mesm_data.files import write_text
 from mesm_data.report import charts
 from mesm_model.evaluation.metrics import NAMES
 from mesm_model.evaluation.scores import Report
+from mesm_model.evaluation.tables import percent
 from mesm_model.runs.checkpoint import Checkpoint
 
-POINTS = 400  # of the loss that are drawn; more would only be thicker
+POINTS = 400  # of the loss curve; with more, the line only gets thicker
 
 
 def write_run(
@@ -24,7 +25,7 @@ def write_run(
     reports: Mapping[str, Report],
     best: Checkpoint,
 ) -> None:
-    """Write the page of a run: `about` is its run.json, `log` the lines of its log, `reports` are by part."""
+    """Write the page of a run: `about` is its run.json, `log` the lines of its log, `reports` are by split."""
     epochs = [line for line in log if "epoch" in line]
     template = environment().get_template("run.html")
     text = template.render(
@@ -43,53 +44,57 @@ def write_run(
 def _charts(
     log: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]], reports: Mapping[str, Report], best: int
 ) -> list[tuple[str, Markup, str]]:
-    """Title, drawing and words of each chart."""
+    """Title, drawing and caption of each chart."""
+    valid_report = reports["valid"]
     loss = _thinned([(line["step"], line["loss"]) for line in log if "step" in line and line["loss"] is not None])
     valid = {
         title: [(line["epoch"], 100 * line["valid"][name]) for line in epochs if line["valid"][name] is not None]
         for name, title in NAMES.items()
         if name != "wacc"
     }
+    levels = {title: 100 * valid_report.constant[name] for name, title in NAMES.items() if title in valid}
+    constant = ", ".join(f"{title} {level:.1f}" for title, level in levels.items())
     f1 = {
-        emotion: {part: float(np.nan_to_num(report.scores.f1[e])) for part, report in reports.items()}
+        emotion: {split: float(np.nan_to_num(report.scores.f1[e])) for split, report in reports.items()}
         for e, emotion in enumerate(next(iter(reports.values())).emotions)
     }
     return [
         (
             "Loss on train",
             Markup(charts.lines("loss", {"loss": loss}, "step", "loss")),
-            "Binary cross entropy of each step, a mean over utterances and emotions"
+            "Binary cross entropy of each step, mean over utterances and emotions"
             f"{'; each point is the mean of several steps' if len(loss) == POINTS else ''}.",
         ),
         (
             "Scores on valid",
-            Markup(charts.lines("valid", valid, "epoch", "per cent", best)),
-            f"Means over emotions after each epoch. Epoch {best}, the dotted line, has the best F1 and is kept.",
+            Markup(charts.lines("valid", valid, "epoch", "per cent", best, levels)),
+            f"Means over emotions after each epoch. The checkpoint is that of epoch {best} (dotted), with the best F1. "
+            f"Dashed: what the best constant decision scores, {constant}.",
         ),
         (
             "F1 of each emotion",
             Markup(charts.grouped_bars("f1", f1)),
-            "With the thresholds chosen on valid, which is why valid looks better than it is.",
+            "With the thresholds chosen on valid, which flatters valid. Best constant decision: "
+            + ", ".join(f"{percent(report.constant['f1'])} on {split}" for split, report in reports.items())
+            + ", mean over emotions.",
         ),
     ]
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[float, float]]:
-    """At most POINTS points, each the mean of its neighbours."""
+    """At most POINTS points, each the mean of neighbouring ones."""
     pieces = np.array_split(np.array(points, float).reshape(-1, 2), min(POINTS, max(len(points), 1)))
     return [(float(x), float(y)) for piece in pieces if len(piece) for x, y in [piece.mean(0)]]
 
 
 def environment() -> Environment:
-    """Of the templates of both packages."""
+    """Jinja over the templates of both packages; the stylesheet is that of the data report."""
     environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("mesm_model"), PackageLoader("mesm_data.report")]
-        ),  # report.css is the data side's
+        loader=ChoiceLoader([PackageLoader("mesm_model"), PackageLoader("mesm_data.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": lambda share: "-" if share is None or share != share else f"{100 * share:.1f}"}
+    environment.filters |= {"percent": percent}
     return environment

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from mesm_data.dataset.reader import Dataset
+from mesm_data.errors import DataError
 from mesm_model.batch import Batch
 from mesm_model.evaluation.inference import READING
 from mesm_model.evaluation.scores import Pointing
@@ -19,30 +21,44 @@ from mesm_model.runs.distributed import Distributed
 
 @torch.no_grad()
 def pointing(model: Model, part: Part, dataset: Dataset, ranks: Distributed) -> dict[str, Pointing]:
-    """Nucleus against truth, by modality and level; empty without places.jsonl, and for models without nuclei."""
+    """Nucleus against true place, by modality and level.
+
+    Empty for a dataset without places.jsonl, for a model without nuclei, and in all processes but the main one. Raises
+    DataError for a places.jsonl that is damaged.
+    """
     path = dataset.folder / "places.jsonl"
     if not path.is_file() or not isinstance(model, SelectsSites) or not ranks.is_main:
         return {}
-    places = {place["id"]: place for place in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    places = _read_places(path)
     counts: dict[str, np.ndarray] = {}
     for batch in read(part, plan_reading(part.megabytes, READING, np.inf)):
         trace = Trace()
         model.eval()(batch.to(ranks.device), trace)
         for level in trace.levels:
             true = _true_sites(batch, level.modality, places, level.selected.shape, 2**level.level)
-            figures = np.array([int(x.sum()) for x in (level.selected & true, level.selected, true)] + [true.numel()])
+            sites = np.array([int(x.sum()) for x in (level.selected & true, level.selected, true)] + [true.numel()])
             name = f"{level.modality} level {level.level}"
-            counts[name] = counts.get(name, np.zeros(4)) + figures
+            counts[name] = counts.get(name, np.zeros(4)) + sites
     return {
         name: Pointing(inside=float(both / selected), chance=float(true / sites), covered=float(both / true))
         for name, (both, selected, true, sites) in sorted(counts.items())
     }
 
 
+def _read_places(path: Path) -> dict[str, Any]:
+    try:
+        return {place["id"]: place for place in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: damaged ({error}); expected what `mesm-data synth pointer` writes; delete {path.parent} and make "
+            "it again"
+        ) from None
+
+
 def _true_sites(
     batch: Batch, modality: str, places: Mapping[str, Any], shape: Sequence[int], scale: int
 ) -> torch.Tensor:
-    """bool [F, H, W], the sites whose middle lies in the place that the text of their utterance names."""
+    """bool [F, H, W]: the sites whose centre lies in the place that the text of their utterance names."""
     counts = batch.frames(modality)[1].tolist()
     _, height, width = shape
     x, y = (torch.arange(width) + 0.5) * scale, (torch.arange(height) + 0.5) * scale

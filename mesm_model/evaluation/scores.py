@@ -1,145 +1,282 @@
-"""What is told of a model's scores on one part of a dataset: `Report`, as a table, as plain values, and over seeds.
+"""The scores of a run on one split: `Report`, as text, as plain values, as a pandas frame, and over seeds.
 
 E emotions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mesm_model.evaluation import metrics
-from mesm_model.evaluation.metrics import NAMES, Scores
+from mesm_data.errors import DataError
+from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES, Scores, at_end_of_grid, beats_constant
+from mesm_model.evaluation.tables import aligned, mean_and_deviation, percent
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores of one model on one part, beside what they must be read against."""
+    """Scores of one run on one split, with the baselines and intervals to read them by."""
 
     run: str
     data: str
-    part: str
+    split: str
     emotions: tuple[str, ...]
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float, ...]  # of each emotion, chosen on valid
     utterances: int
     scores: Scores
-    trivial: dict[str, Scores]
-    intervals: dict[str, np.ndarray]  # for each score [2, E + 1], the average last
+    trivial: dict[str, Scores]  # what no model is needed for, see `metrics.trivial`
+    intervals: dict[str, np.ndarray]  # of each score [2, E + 1], the average last
     encoder: str | None  # the text encoder, in words
     features: dict[str, str] | None = None  # of a two-phase model: "words" and "folder"
-    paper: dict[str, Scores] = field(default_factory=dict)
-    bayes_optimal: dict[str, float | None] | None = None  # of made-up data: the best reachable accuracy and AUC
-    pointing: dict[str, "Pointing"] = field(default_factory=dict)
+    paper: dict[str, Scores] = field(default_factory=dict)  # the paper's models, on its own split only
+    planted: "Planted | None" = None  # of a planted dataset: what is known of its signal
+
+    @property
+    def constant(self) -> dict[str, float]:
+        """What the best constant decision scores, a mean over emotions: the line to draw below a curve."""
+        return {name: self.trivial[BEST_CONSTANT].mean(name) for name in NAMES}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What should keep a reader from trusting the scores; empty where nothing does."""
+        return [*_constant_warning(self), *_threshold_warning(self), *_undefined_warning(self)]
+
+    def to_pandas(self) -> "DataFrame":
+        """A row per emotion and one of their mean; scores as shares of 1, nan where one is not defined.
+
+        Columns: positives, threshold, and for each of acc, wacc, f1 and auc the score, the bounds of its 95 % interval
+        (`_low`, `_high`) and what the best constant decision scores (`_constant`).
+        """
+        import pandas
+
+        columns: dict[str, Any] = {
+            "positives": [*self.scores.positives, self.scores.positives.sum()],
+            "threshold": [*self.thresholds, np.nan],
+        }
+        for name in NAMES:
+            low, high = self.intervals[name]
+            constant = self.trivial[BEST_CONSTANT]
+            columns[name] = [*getattr(self.scores, name), self.scores.mean(name)]
+            columns |= {f"{name}_low": low, f"{name}_high": high}
+            columns[f"{name}_constant"] = [*getattr(constant, name), constant.mean(name)]
+        return pandas.DataFrame(columns, index=pandas.Index([*self.emotions, "mean"], name="emotion"))
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is known of a planted dataset, and of no other."""
+
+    reachable: dict[str, float | None] | None = None  # the best possible accuracy and AUC with the model's modalities
+    pointing: dict[str, "Pointing"] = field(default_factory=dict)  # by modality and level of a model with nuclei
 
 
 @dataclass(frozen=True)
 class Pointing:
-    """How a layer's nucleus lies to the places that the text names, over all frames; shares of 1."""
+    """How a level's nucleus lies to the places that the text names, over all frames; shares of 1."""
 
-    inside: float  # of the kept sites, in the true place
+    inside: float  # of the selected sites, in the true place
     chance: float  # of all sites, in the true place: `inside` of a nucleus that knows nothing
-    covered: float  # of the sites of the true place, kept
+    covered: float  # of the sites of the true place, selected
+
+
+# ---- as text
 
 
 def to_text(report: Report) -> str:
-    """The report as a table, the trivial rows and the paper's under it."""
-    lines = [
-        f"{report.run} on {report.data}, part {report.part}: {report.utterances} utterances, per cent. "
-        "Thresholds frozen: "
-        + ", ".join(f"{e} {t:.2f}" for e, t in zip(report.emotions, report.thresholds, strict=True)),
-        metrics.table(report.scores, report.trivial | report.paper, report.emotions),
-        "95 % of the means, by bootstrap over utterances: "
-        + ", ".join(f"{NAMES[name]} {_percent(low)} to {_percent(high)}" for name, (low, high) in _means(report)),
-    ]
-    lines += _remarks(report)
-    for name, found in report.pointing.items():
+    """The scores of every emotion, their means, the baselines, and what to keep in mind."""
+    return "\n".join(
+        [
+            f"{report.run} on {report.data}, {report.split}: {report.utterances} utterances, per cent; thresholds were "
+            "chosen on valid",
+            _table(report),
+            "95 % intervals of the means, by bootstrap over utterances: "
+            + ", ".join(
+                f"{NAMES[name]} {percent(low)} to {percent(high)}"
+                for name, (low, high) in ((name, bounds[:, -1]) for name, bounds in report.intervals.items())
+            ),
+            *_remarks(report),
+            *(f"warning: {warning}" for warning in report.warnings),
+        ]
+    )
+
+
+def spread_text(reports: Mapping[str, Report]) -> str:
+    """Mean and standard deviation of the means over emotions, for runs that differ in their seed."""
+    first = next(iter(reports.values()))
+    rows = [["", *NAMES.values()]]
+    rows += [_means(name, report.scores) for name, report in reports.items()]
+    spread_cells = [mean_and_deviation([report.scores.mean(kind) for report in reports.values()]) for kind in NAMES]
+    rows.append([f"mean of {len(reports)} ± sd", *spread_cells])
+    rows += [_means(name, scores) for name, scores in (first.trivial | first.paper).items()]
+    heading = f"{len(reports)} runs on {first.data}, {first.split}: {first.utterances} utterances, per cent"
+    warnings = [f"warning: {name}: {warning}" for name, report in reports.items() for warning in report.warnings]
+    return "\n".join([heading, aligned(rows), *_remarks(first), *warnings])
+
+
+def spread(reports: Mapping[str, Report]) -> dict[str, tuple[float, float]]:
+    """For each score the mean over runs of its mean over emotions, and their standard deviation (0 for one run)."""
+    values = {kind: np.array([report.scores.mean(kind) for report in reports.values()]) for kind in NAMES}
+    return {kind: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for kind, v in values.items()}
+
+
+def _table(report: Report) -> str:
+    scores = report.scores
+    averaged = [scores.averaged(name) for name in NAMES]
+    alike = len(set(averaged)) == 1
+    rows = [["", "present", "threshold", *NAMES.values()]]
+    for e, emotion in enumerate(report.emotions):
+        cells = (percent(getattr(scores, name)[e]) for name in NAMES)
+        rows.append([emotion, str(int(scores.positives[e])), f"{report.thresholds[e]:.2f}", *cells])
+    name, *means = _means(f"mean of {averaged[0]}" if alike else "mean", scores)
+    rows.append([name, "", "", *means])
+    if not alike:
+        rows.append(["emotions averaged", "", "", *map(str, averaged)])
+    for name, *means in (_means(name, other) for name, other in (report.trivial | report.paper).items()):
+        rows.append([name, "", "", *means])
+    return aligned(rows)
+
+
+def _means(name: str, scores: Scores) -> list[str]:
+    return [name, *(percent(scores.mean(kind)) for kind in NAMES)]
+
+
+def _remarks(report: Report) -> list[str]:
+    """The text encoder or the features, and what is known of a planted dataset."""
+    lines = []
+    if report.encoder is not None:
+        lines.append(f"text encoder: {report.encoder}")
+    if report.features is not None:
+        lines.append(report.features["words"])
+    if report.planted is None:
+        return lines
+    if report.planted.reachable is not None:
+        known = {"Acc": report.planted.reachable["accuracy"], "AUC": report.planted.reachable["auc"]}
+        best = ", ".join(f"{title} {percent(value)}" for title, value in known.items() if value is not None)
+        lines.append(f"best possible with these modalities: {best}")
+    for name, found in report.planted.pointing.items():
         lines.append(
-            f"nucleus, {name}: {100 * found.inside:.0f} % of it in the place that the text names (chance "
-            f"{100 * found.chance:.0f} %), which it covers by {100 * found.covered:.0f} %"
+            f"nucleus, {name}: {100 * found.inside:.0f} % of it lies in the place that the text names (chance "
+            f"{100 * found.chance:.0f} %) and covers {100 * found.covered:.0f} % of that place"
         )
-    return "\n".join(lines)
+    return lines
+
+
+# ---- warnings
+
+
+def _constant_warning(report: Report) -> list[str]:
+    auc = report.scores.mean("auc")
+    if beats_constant(auc):
+        return []
+    return [
+        f"mean AUC {percent(auc)} on {report.split} is not above the 50.0 of a constant decision: no sign that the "
+        "model learned anything, whatever F1 and WAcc are"
+    ]
+
+
+def _threshold_warning(report: Report) -> list[str]:
+    """Of thresholds at an end of the grid: there a model may decide the same for every utterance."""
+    ends = [f"{report.emotions[e]} {report.thresholds[e]:.2f}" for e in at_end_of_grid(report.thresholds)]
+    if not ends:
+        return []
+    return [
+        f"threshold at the end of its range for {_listed(ends)}: compare its scores with the row {BEST_CONSTANT!r}, "
+        "which says yes or no to every utterance"
+    ]
+
+
+def _undefined_warning(report: Report) -> list[str]:
+    """Of emotions that no utterance or every utterance of the split has."""
+    present = report.scores.positives
+    kinds = {
+        f"no utterance of {report.split} has": [e for e, count in enumerate(present) if count == 0],
+        f"every utterance of {report.split} has": [e for e, count in enumerate(present) if count == report.utterances],
+    }
+    return [
+        f"{what} {_listed([report.emotions[e] for e in found])}: scores that need both kinds are not defined there and "
+        "are not averaged"
+        for what, found in kinds.items()
+        if found
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+# ---- as plain values
 
 
 def to_json(report: Report) -> dict[str, Any]:
     """The report as plain values; None where a score is not defined."""
-    return {
+    stored = {
         "run": report.run,
         "data": report.data,
-        "part": report.part,
+        "split": report.split,
         "utterances": report.utterances,
         "emotions": list(report.emotions),
         "thresholds": list(report.thresholds),
         "means": {name: _plain(report.scores.mean(name)) for name in NAMES},
         "scores": _scores_to_json(report.scores),
         "trivial": {name: _scores_to_json(scores) for name, scores in report.trivial.items()},
-        "bayes_optimal": report.bayes_optimal,
         "paper": {name: _scores_to_json(scores) for name, scores in report.paper.items()},
         "intervals": {name: _plain(bounds) for name, bounds in report.intervals.items()},
-        "pointing": {name: asdict(found) for name, found in report.pointing.items()},
         "encoder": report.encoder,
         "features": report.features,
+        "warnings": report.warnings,
     }
+    return stored if report.planted is None else stored | {"planted": asdict(report.planted)}
 
 
 def from_json(stored: Mapping[str, Any]) -> Report:
-    """The report that `to_json` was given."""
-    return Report(
-        run=stored["run"],
-        data=stored["data"],
-        part=stored["part"],
-        emotions=tuple(stored["emotions"]),
-        thresholds=tuple(stored["thresholds"]),
-        utterances=stored["utterances"],
-        scores=_scores_from_json(stored["scores"]),
-        trivial={name: _scores_from_json(scores) for name, scores in stored["trivial"].items()},
-        intervals={name: np.array(bounds, float) for name, bounds in stored["intervals"].items()},
-        encoder=stored["encoder"],
-        features=stored["features"],
-        paper={name: _scores_from_json(scores) for name, scores in stored["paper"].items()},
-        bayes_optimal=stored["bayes_optimal"],
-        pointing={name: Pointing(**found) for name, found in stored["pointing"].items()},
-    )
+    """The report that `to_json` was given. Raises DataError for anything else."""
+    try:
+        planted = stored.get("planted")
+        report = Report(
+            run=stored["run"],
+            data=stored["data"],
+            split=stored["split"],
+            emotions=tuple(list.copy(stored["emotions"])),
+            thresholds=tuple(map(float, stored["thresholds"])),
+            utterances=int(stored["utterances"]),
+            scores=_scores_from_json(stored["scores"]),
+            trivial={name: _scores_from_json(scores) for name, scores in stored["trivial"].items()},
+            intervals={name: np.array(stored["intervals"][name], float) for name in NAMES},
+            encoder=stored["encoder"],
+            features=stored["features"],
+            paper={name: _scores_from_json(scores) for name, scores in stored["paper"].items()},
+            planted=planted and _planted_from_json(planted),
+        )
+        _check_sizes(report)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        run = stored["run"] if isinstance(stored, Mapping) and "run" in stored else ""
+        raise DataError(
+            f"{Path(str(run), 'scores.json')}: not the scores of a run of this version ({found}); delete the file, and "
+            "the same `mesm train` writes it again"
+        ) from None
+    return report
 
 
-def spread_text(reports: Mapping[str, Report]) -> str:
-    """Mean and standard deviation of the averages over runs that differ in their seed."""
-    first = next(iter(reports.values()))
-    rows = [f"{len(reports)} runs on {first.data}, part {first.part}: {first.utterances} utterances, per cent."]
-    rows += [f"{'':<18}" + "".join(f"{title:>15}" for title in NAMES.values())]
-    for name, report in reports.items():
-        rows.append(f"{name:<18}" + "".join(f"{_percent(report.scores.mean(kind)):>15}" for kind in NAMES))
-    cells = "".join(
-        f"{f'{_percent(mean)} ± {_percent(deviation)}':>15}" for mean, deviation in spread(reports).values()
-    )
-    rows.append(f"{f'mean of {len(reports)} ± sd':<18}{cells}")
-    for name, row in (first.trivial | first.paper).items():
-        rows.append(f"{name:<18}" + "".join(f"{_percent(row.mean(kind)):>15}" for kind in NAMES))
-    return "\n".join([*rows, *_remarks(first)])
+def _check_sizes(report: Report) -> None:
+    """Raises ValueError unless everything in a report is about as many emotions."""
+    count = len(report.emotions)
+    rows = [report.scores, *report.trivial.values(), *report.paper.values()]
+    shapes = {getattr(scores, field.name).shape for scores in rows for field in fields(scores)}
+    bounds = {values.shape for values in report.intervals.values()}
+    named = all(isinstance(emotion, str) for emotion in report.emotions)
+    if not count or not named or shapes != {(count,)} or bounds != {(2, count + 1)} or len(report.thresholds) != count:
+        raise ValueError(f"its scores are not those of {count} emotions")
 
 
-def spread(reports: Mapping[str, Report]) -> dict[str, tuple[float, float]]:
-    """For each score the mean over runs of its average over emotions, and their standard deviation (0 for one run)."""
-    values = {kind: np.array([report.scores.mean(kind) for report in reports.values()]) for kind in NAMES}
-    return {kind: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for kind, v in values.items()}
-
-
-def _remarks(report: Report) -> list[str]:
-    """What could be reached, and what the text came through."""
-    lines = []
-    if report.bayes_optimal is not None:
-        known = {"Acc": report.bayes_optimal["accuracy"], "AUC": report.bayes_optimal["auc"]}
-        reachable = ", ".join(f"{title} {100 * value:.1f}" for title, value in known.items() if value is not None)
-        lines.append(f"best reachable with these modalities: {reachable}")
-    if report.encoder is not None:
-        lines.append(f"text encoder: {report.encoder}")
-    if report.features is not None:
-        lines.append(report.features["words"])
-    return lines
-
-
-def _means(report: Report) -> list[tuple[str, np.ndarray]]:
-    return [(name, bounds[:, -1]) for name, bounds in report.intervals.items()]
+def _planted_from_json(stored: Mapping[str, Any]) -> Planted:
+    pointing = {name: Pointing(**found) for name, found in stored["pointing"].items()}
+    return Planted(reachable=stored["reachable"], pointing=pointing)
 
 
 def _scores_to_json(scores: Scores) -> dict[str, Any]:
@@ -151,11 +288,7 @@ def _scores_from_json(stored: Mapping[str, Any]) -> Scores:
 
 
 def _plain(values: Any) -> Any:
-    """Lists and numbers for arrays and numpy's numbers, None for nan, which is no JSON."""
+    """Lists and numbers for arrays and numpy's numbers, None for nan, which JSON has not."""
     if isinstance(values, np.ndarray):
         return [_plain(value) for value in values]
     return None if np.isnan(values) else float(values)
-
-
-def _percent(share: float) -> str:
-    return "-" if np.isnan(share) else f"{100 * share:.1f}"

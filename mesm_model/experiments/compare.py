@@ -1,8 +1,8 @@
-"""Runs side by side: a table with intervals, what each costs, and for each pair whether it differs more than by chance.
+"""Runs side by side: scores with intervals, costs, and a paired permutation test for every two.
 
-A row is a model: a run, or all seeds of one. Its scores are means over its seeds. Intervals are bootstrap over
-utterances; a pair is tested by exchanging its decisions utterance by utterance. Both say how far other utterances of
-the same kind may lie; the spread over seeds says how far another training would.
+An entry is a run, or all seeds of one; its scores are means over its seeds. Intervals come from a bootstrap over
+utterances, p-values from exchanging the decisions of two entries utterance by utterance: both say what other utterances
+of the same kind might have given. The standard deviation over seeds says what another training might have given.
 
 n utterances, E emotions, R draws.
 """
@@ -26,49 +26,49 @@ from mesm_model.models.common.interface import encoder_description
 from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import features_of, is_finished, read_run, read_scores, seeds_of
 
-DRAWS = 2000  # of the bootstrap and of a test: its smallest p is then 0.0005
+DRAWS = 2000  # of the bootstrap and of a test, whose smallest p-value is then 0.0005
 TESTED = ("acc", "wacc", "f1")  # AUC has no decisions to exchange
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One model of a comparison; what has an entry a seed is in the order of the seeds."""
+    """One run of a comparison, or all seeds of one; what there is one of per seed is in the order of the seeds."""
 
     name: str
     model: str
     modalities: str
     inputs: str  # the text encoder or the features, in words
-    scores: tuple[Scores, ...]  # a seed each
+    scores: tuple[Scores, ...]  # one per seed
     decided: np.ndarray  # bool [seeds, n, E]
     intervals: dict[str, tuple[float, float]]  # of the mean over seeds and emotions, 95 %
-    gflop: float  # an utterance
-    parameters: int
-    seconds: float  # an utterance
+    gflop: float  # per utterance
+    parameters: int  # trained ones
+    seconds: float  # per utterance
 
     def mean(self, kind: str) -> float:
-        """Over seeds, of the mean over emotions."""
+        """Mean over seeds of the mean over emotions."""
         return float(np.mean([one.mean(kind) for one in self.scores]))
 
     def spread(self, kind: str) -> float | None:
-        """Standard deviation over seeds; None for one."""
+        """Standard deviation over seeds; None for a single seed."""
         values = [one.mean(kind) for one in self.scores]
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
     def of_emotion(self, kind: str, e: int) -> float:
-        """Over seeds, of one emotion."""
+        """Mean over seeds of one emotion."""
         return float(np.mean([getattr(one, kind)[e] for one in self.scores]))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models by name, how much better the first is in each of TESTED, and the chance of that if they were alike."""
+    """Two entries by name: how much better the first is in each of TESTED, and the p-value of that difference."""
 
     first: str
     second: str
-    seeds: int  # of each that were compared
+    seeds: int  # compared of each
     differences: dict[str, float]
-    chances: dict[str, float]
-    holm: float  # the chance for F1, corrected for the number of pairs
+    p_values: dict[str, float]
+    holm: float  # the p-value for F1, corrected for the number of pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Comparison:
     """What `compare` found."""
 
     dataset: Dataset
-    part: str
+    split: str
     utterances: int
     device: str
     entries: tuple[Entry, ...]
@@ -86,22 +86,22 @@ class Comparison:
 
     @property
     def others(self) -> dict[str, Scores]:
-        """The rows that are no run: what needs no model, and the paper's."""
+        """The rows that are no run: the trivial baselines and the paper's."""
         return self.trivial | self.paper
 
 
 def compare(
     runs: Sequence[Path],
-    part: str,
+    split: str,
     ranks: Distributed,
     data: Path | None = None,
     features_folder: Path | None = None,
     cache: Path | None = None,
 ) -> Comparison:
-    """Score every run on `part` of the dataset that it was trained on, with the thresholds frozen on valid.
+    """Score every run on `split` of the dataset that it was trained on, with the thresholds chosen on valid.
 
-    `data` and `features_folder` say where these are now, if not where they were. Raises DataError for runs of different
-    datasets, or that are not finished.
+    `data` and `features_folder` say where these are now, if they were moved since. Raises DataError for runs of
+    different datasets, and for runs that are not finished.
     """
     dataset = open_dataset(data or _data_of(runs[0]))
     names = _names(runs)
@@ -110,26 +110,25 @@ def compare(
         seeds = list(seeds_of(run).values())
         for seed in seeds:
             _check_same(seed, dataset)
-        opened = [open_run(seed, _readable(dataset, seed, features_folder), part, ranks, cache) for seed in seeds]
+        opened = [open_run(seed, _readable(dataset, seed, features_folder), split, ranks, cache) for seed in seeds]
         labels = opened[0].part.labels
         entries.append(_entry(names[run], opened, ranks))
     assert labels is not None
-    training = np.array([row["labels"] for row in dataset.rows(["labels"], "train")])
     return Comparison(
         dataset,
-        part,
+        split,
         len(labels),
         str(ranks.device),
         tuple(entries),
         tuple(_pairs(entries, labels.astype(bool))),
-        metrics.trivial(labels, training),
-        paper.rows(dataset, part),
+        metrics.trivial(labels),
+        paper.rows(dataset, split),
     )
 
 
 def find_runs(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Those of these folders that are finished runs, or hold a run for each seed; and the others."""
-    folders = list(dict.fromkeys(folders))
+    """The folders that are finished runs, or hold one per seed; and the others."""
+    folders = list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]  # each once
     found = [folder for folder in folders if all(is_finished(one) for one in seeds_of(folder).values())]
     return found, [folder for folder in folders if folder not in found]
 
@@ -137,33 +136,30 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def permutation_test(
     first: np.ndarray, second: np.ndarray, labels: np.ndarray, draws: int = DRAWS, seed: int = 0
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """How much better the first decisions are, and the chance of so large a difference if the two were alike.
+    """By how much the first decisions score better in each of TESTED, and the two-sided p-value of that difference.
 
-    Decisions are bool [seeds, n, E], of as many seeds each; labels bool [n, E]. If they were alike, exchanging all
-    decisions about an utterance would change nothing; `draws` times each utterance is exchanged or not.
+    Decisions are bool [seeds, n, E], of as many seeds each; labels bool [n, E]. Under the null hypothesis the two are
+    exchangeable utterance by utterance: `draws` times all decisions about each utterance are exchanged or not. The
+    p-value is (1 + as large a difference) / (1 + draws), as for any Monte Carlo test, and 1 where nothing is defined.
     """
     exchanged = np.random.default_rng(seed).integers(0, 2, (draws, labels.shape[0])).astype(np.float32)
     exchanged = np.concatenate([np.zeros((1, labels.shape[0]), np.float32), exchanged])  # the first: as they are
     found = _difference(first, second, labels, exchanged)
-    return (
-        {kind: float(values[0]) for kind, values in found.items()},
-        {
-            kind: float((1 + (~(np.abs(values[1:]) < abs(values[0]) - 1e-9)).sum()) / (1 + draws))  # nan: 1
-            for kind, values in found.items()
-        },
-    )
+    differences = {kind: float(values[0]) for kind, values in found.items()}
+    smaller = {kind: np.abs(values[1:]) < abs(values[0]) - 1e-9 for kind, values in found.items()}  # never with nan
+    return differences, {kind: float((1 + (~below).sum()) / (1 + draws)) for kind, below in smaller.items()}
 
 
-def holm(chances: Sequence[float]) -> list[float]:
-    """Chances corrected for how many there are (Holm 1979): one of them below 0.05 is still rare."""
-    corrected, largest = [0.0] * len(chances), 0.0
-    for rank, n in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
-        largest = max(largest, min(1.0, (len(chances) - rank) * chances[n]))
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number (Holm 1979), so that the chance of any false difference stays that of one."""
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, n in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[n]))
         corrected[n] = largest
     return corrected
 
 
-# ---- finding out
+# ---- runs and their data
 
 
 def _data_of(run: Path) -> Path:
@@ -179,7 +175,7 @@ def _data_of(run: Path) -> Path:
 
 
 def _readable(dataset: Dataset, run: Path, folder: Path | None) -> Dataset:
-    """With the features that the run reads, if it does."""
+    """With the features that the run reads, if it reads any."""
     known = features_of(run)
     if known is None:
         return dataset
@@ -189,7 +185,7 @@ def _readable(dataset: Dataset, run: Path, folder: Path | None) -> Dataset:
 
 
 def _names(runs: Sequence[Path]) -> dict[Path, str]:
-    """The folder's name, with as many of the folders above it as tell it from the others."""
+    """The name of each folder, with as many parent folders as distinguish it from the others."""
     names = {run: run.name for run in runs}
     for depth in range(2, 1 + max(len(run.parts) for run in runs)):
         same = [run for run in runs if list(names.values()).count(names[run]) > 1]
@@ -242,7 +238,7 @@ def _inputs(opened: LoadedRun) -> str:
 def _intervals(
     probability: Sequence[np.ndarray], labels: np.ndarray, thresholds: Sequence[np.ndarray]
 ) -> dict[str, tuple[float, float]]:
-    """Of the mean over seeds: each draw of utterances is the same for all of them."""
+    """Of the mean over seeds and emotions; a draw takes the same utterances for every seed."""
     weights = (
         np.random.default_rng(0).multinomial(len(labels), np.full(len(labels), 1 / len(labels)), DRAWS).astype(float)
     )
@@ -262,7 +258,7 @@ def _pairs(entries: Sequence[Entry], labels: np.ndarray) -> list[Pair]:
         tests.append(
             (first.name, second.name, seeds, *permutation_test(first.decided[:seeds], second.decided[:seeds], labels))
         )
-    corrected = holm([chances["f1"] for *_, chances in tests])
+    corrected = holm([p_values["f1"] for *_, p_values in tests])
     return [Pair(*test, holm=p) for test, p in zip(tests, corrected, strict=True)]
 
 

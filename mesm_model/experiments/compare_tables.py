@@ -1,106 +1,163 @@
-"""A comparison as people read it: text, csv, LaTeX, and one HTML page that needs nothing else."""
+"""A comparison as text, CSV, LaTeX, JSON, a pandas frame, and one self-contained HTML page."""
 
 import csv
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from mesm_data.report import charts
-from mesm_model.evaluation.metrics import NAMES
+from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES
 from mesm_model.evaluation.page import environment
-from mesm_model.experiments.compare import DRAWS, TESTED, Comparison, Entry
+from mesm_model.evaluation.tables import aligned, percent
+from mesm_model.experiments.compare import DRAWS, TESTED, Comparison, Entry, Pair
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PLUS_MINUS = r" \pm "  # of LaTeX
-SURE = 0.05  # a chance below this is called a difference
-WIDE = 118  # letters a line of text
+SIGNIFICANT = 0.05  # a corrected p-value below this is evidence of a difference
+WIDE = 118  # letters per line of text
+LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 def to_text(found: Comparison) -> str:
     """The table, and the pairs below it."""
-    header = ["", *NAMES.values(), "95 % of F1", "GFLOP", "parameters", "ms"]
-    rows = [header]
+    lines = [_table(found), *(described(entry) for entry in found.entries), textwrap.fill(about(found), WIDE)]
+    if found.pairs:
+        lines += ["", _pairs(found), textwrap.fill(about_tests(found), WIDE)]
+    return "\n".join(lines)
+
+
+def _table(found: Comparison) -> str:
+    rows = [["", *NAMES.values(), "95 % of F1", "GFLOP", "parameters", "ms"]]
     for entry in found.entries:
         low, high = entry.intervals["f1"]
         scores = [_with_spread(entry, kind, " ± ") for kind in NAMES]
         costs = [f"{entry.gflop:.4g}", f"{entry.parameters:,}", f"{1000 * entry.seconds:.2f}"]
         rows.append([entry.name, *scores, f"{percent(low)} to {percent(high)}", *costs])
-    rows += [
-        [name, *(percent(scores.mean(kind)) for kind in NAMES), "", "", "", ""] for name, scores in found.others.items()
-    ]
-    lines = [_aligned(rows)]
-    lines += [described(entry) for entry in found.entries]
-    lines.append(textwrap.fill(about(found), WIDE))
-    if found.pairs:
-        tests = [
-            ["", *(f"{title} {what}" for title in (NAMES[kind] for kind in TESTED) for what in ("more", "p")), "Holm"]
+    for name, other in found.others.items():
+        rows.append([name, *(percent(other.mean(kind)) for kind in NAMES), "", "", "", ""])
+    return aligned(rows)
+
+
+def _pairs(found: Comparison) -> str:
+    rows = [["", *(f"{NAMES[kind]} {what}" for kind in TESTED for what in ("more", "p")), "Holm", ""]]
+    for pair in found.pairs:
+        cells = [
+            cell for kind in TESTED for cell in (f"{100 * pair.differences[kind]:+.1f}", f"{pair.p_values[kind]:.4f}")
         ]
-        for pair in found.pairs:
-            cells = [
-                cell
-                for kind in TESTED
-                for cell in (f"{100 * pair.differences[kind]:+.1f}", f"{pair.chances[kind]:.4f}")
-            ]
-            tests.append([f"{pair.first} - {pair.second}", *cells, f"{pair.holm:.4f}"])
-        lines += ["", _aligned(tests), textwrap.fill(tested(found), WIDE)]
-    return "\n".join(lines)
+        rows.append([f"{pair.first} - {pair.second}", *cells, f"{pair.holm:.4f}", verdict(pair)])
+    return aligned(rows)
 
 
 def to_html(found: Comparison) -> str:
-    """The page."""
+    """The page, self-contained."""
     return environment().get_template("compare.html").render(
         found=found,
         scores=NAMES,
         tested=TESTED,
         bars={f"{title}, 95 % of the mean over emotions": _bars(found, kind) for kind, title in NAMES.items()},
         about=about(found),
-        words=tested(found),
-        described=described,
-        differs=lambda pair: pair.holm < SURE,
+        words=about_tests(found),
+        inputs=inputs,
+        verdict=verdict,
     )  # fmt: skip
 
 
 def described(entry: Entry) -> str:
-    """What a row is, in words."""
-    return f"{entry.name}: {entry.model}, modalities {entry.modalities}, {entry.inputs}"
+    """The name of an entry and what it is."""
+    return f"{entry.name}: {inputs(entry)}"
+
+
+def inputs(entry: Entry) -> str:
+    """The model of an entry, unless its name says it, and what it reads."""
+    model = [] if entry.name == entry.model else [entry.model]
+    return ", ".join([*model, f"modalities {entry.modalities}", entry.inputs])
 
 
 def about(found: Comparison) -> str:
-    """What the table shows, in words."""
+    """What the numbers of the table are."""
     seeds = sorted({len(entry.scores) for entry in found.entries})
     over = " or ".join(map(str, seeds))
     return (
-        f"{found.dataset.folder}, part {found.part}: {found.utterances} utterances, per cent, means over "
+        f"{found.dataset.folder}, {found.split}: {found.utterances} utterances, per cent, means over "
         f"{len(found.dataset.emotions)} emotions and {over} seed{'s' if seeds != [1] else ''} ± standard deviation "
-        "over seeds. 95 % by bootstrap over utterances. GFLOP (2 a multiply-add) and milliseconds (in batches on "
-        f"{found.device}, reading included) are an utterance's, of the whole model."
+        "over seeds. 95 % intervals by bootstrap over utterances. GFLOP (2 per multiply-add) and milliseconds "
+        f"(batched, on {found.device}, reading included) are per utterance, of the whole model."
     )
 
 
-def tested(found: Comparison) -> str:
-    """What the pairs show, in words."""
+def about_tests(found: Comparison) -> str:
+    """What the numbers of the pairs are."""
     return (
-        f"Per cent more of the first than of the second, and p by {DRAWS} exchanges of their decisions, two-sided; "
-        f"Holm: p of F1 corrected for {len(found.pairs)} pairs. Of unequal numbers of seeds the first are compared."
+        "Paired permutation tests: by how many per cent the first scores more than the second, and the two-sided "
+        f"p-value from {DRAWS} exchanges of their decisions. Holm: the p-value of F1 corrected for {len(found.pairs)} "
+        "pairs. With unequal numbers of seeds the first ones are compared."
     )
+
+
+def verdict(pair: Pair) -> str:
+    """Whether F1 differs; a test that finds no difference does not show that there is none."""
+    return "differs" if pair.holm < SIGNIFICANT else "no evidence"
+
+
+def to_pandas(found: Comparison) -> "DataFrame":
+    """A row per entry and baseline, by name: the columns of the CSV file, scores as shares of 1, nan where unknown."""
+    import pandas
+
+    return pandas.DataFrame(_rows(found)).set_index("name")
 
 
 def to_csv(found: Comparison) -> str:
-    """A line a model, shares of 1; empty where something is not known."""
+    """A line per entry and baseline, scores as shares of 1; empty where something is not known."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = [f"{kind}{what}" for kind in NAMES for what in ("", "_sd", "_low", "_high")]
-    writer.writerow(["name", "model", "modalities", "inputs", "seeds", *columns, "gflop", "parameters", "seconds"])
-    for entry in found.entries:
-        cells = [_plain(x) for kind in NAMES for x in (entry.mean(kind), entry.spread(kind), *entry.intervals[kind])]
-        costs = [_plain(entry.gflop), entry.parameters, _plain(entry.seconds)]
-        writer.writerow([entry.name, entry.model, entry.modalities, entry.inputs, len(entry.scores), *cells, *costs])
-    for name, scores in found.others.items():
-        cells = [x for kind in NAMES for x in (_plain(scores.mean(kind)), "", "", "")]
-        writer.writerow([name, "", "", "", "", *cells, "", "", ""])
+    rows = _rows(found)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def to_json(found: Comparison) -> dict[str, Any]:
+    """The comparison as plain values, for `--json`; None where something is not known."""
+    rows = [{name: _known(value) for name, value in row.items()} for row in _rows(found)]
+    pairs = [asdict(pair) | {"verdict": verdict(pair)} for pair in found.pairs]
+    for pair in pairs:
+        pair["differences"] = {kind: _known(value) for kind, value in pair["differences"].items()}
+    return {
+        "data": str(found.dataset.folder),
+        "split": found.split,
+        "utterances": found.utterances,
+        "device": found.device,
+        "emotions": list(found.dataset.emotions),
+        "runs": rows[: len(found.entries)],
+        "baselines": [{name: row[name] for name in ("name", *NAMES)} for row in rows[len(found.entries) :]],
+        "pairs": pairs,
+    }
+
+
+def _rows(found: Comparison) -> list[dict[str, Any]]:
+    """Of each entry and baseline every column; None or nan where something is not known."""
+    rows = []
+    for entry in found.entries:
+        known = {"name": entry.name, "model": entry.model, "modalities": entry.modalities, "inputs": entry.inputs}
+        row: dict[str, Any] = known | {"seeds": len(entry.scores)}
+        for kind in NAMES:
+            cells = (entry.mean(kind), entry.spread(kind), *entry.intervals[kind])
+            row |= dict(zip((kind, f"{kind}_sd", f"{kind}_low", f"{kind}_high"), cells, strict=True))
+        rows.append(row | {"gflop": entry.gflop, "parameters": entry.parameters, "seconds": entry.seconds})
+    for name, scores in found.others.items():
+        unknown = dict.fromkeys(rows[0])
+        rows.append(unknown | {"name": name} | {kind: scores.mean(kind) for kind in NAMES})
+    return rows
 
 
 def to_latex(found: Comparison) -> str:
@@ -119,12 +176,8 @@ def to_latex(found: Comparison) -> str:
     for name, other in found.others.items():
         cells = [percent(other.mean(kind)) for kind in NAMES]
         lines.append(" & ".join([_escaped(name), *cells, "", "", ""]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {about(found)}", ""])
-
-
-def percent(share: float) -> str:
-    """One digit, "-" for what is not defined."""
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"
+    remark = " ".join(about(found).split())  # a comment ends with its line
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {remark}", ""])
 
 
 def _bars(found: Comparison, kind: str) -> Markup:
@@ -132,7 +185,7 @@ def _bars(found: Comparison, kind: str) -> Markup:
     for entry in found.entries:
         low, high = entry.intervals[kind]
         rows[entry.name] = (100 * entry.mean(kind), 100 * low, 100 * high)
-    marks = {"without a model": 100 * max(scores.mean(kind) for scores in found.trivial.values())}
+    marks = {BEST_CONSTANT: 100 * found.trivial[BEST_CONSTANT].mean(kind)}
     return Markup(charts.whiskers(f"compare-{kind}", rows, marks))
 
 
@@ -141,20 +194,16 @@ def _with_spread(entry: Entry, kind: str, between: str) -> str:
     return percent(entry.mean(kind)) + ("" if spread is None else f"{between}{100 * spread:.1f}")
 
 
-def _plain(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+def _plain(value: Any) -> Any:
+    """For CSV: numbers with six digits, nothing for what is not known."""
+    known = _known(value)
+    return "" if known is None else f"{known:.6g}" if isinstance(known, float) else known
+
+
+def _known(value: Any) -> Any:
+    """None for nan, which JSON has not."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _escaped(name: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in name)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if n else cell.ljust(width) for n, (cell, width) in enumerate(zip(row, wide, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    return "".join(LATEX.get(letter, letter) for letter in name)

@@ -30,7 +30,7 @@ class EpochTable:
         if encoder:
             say(f"text encoder: {encoder}")
         self._row("epoch", "loss", [*NAMES.values()], "utt/s")
-        for row, scores in metrics.trivial(valid.labels, train.labels).items():
+        for row, scores in metrics.trivial(valid.labels).items():
             self._row(row, "", [_percent(scores.mean(kind)) for kind in NAMES], "")
 
     def add(self, epoch: int, loss: float, scores: Scores, best: bool, speed: float) -> None:

@@ -25,7 +25,7 @@ from mesm_model.batch import Batch
 from mesm_model.evaluation import metrics, page
 from mesm_model.evaluation.evaluate import make_report
 from mesm_model.evaluation.inference import probabilities
-from mesm_model.evaluation.metrics import NAMES, Scores
+from mesm_model.evaluation.metrics import NAMES, Scores, beats_constant
 from mesm_model.evaluation.scores import Report, to_json
 from mesm_model.features.store import as_model_input, features_info
 from mesm_model.loader import Plan, open_part, plan_epoch, read
@@ -43,7 +43,6 @@ from mesm_model.training.step import Stepper, set_deterministic
 
 EpochCallback = Callable[[int, float], None]  # epochs done, selection score of the last one
 FLUSH_EVERY = 20  # steps: reading a loss makes a GPU wait
-CONSTANT_AUC = 0.5  # of any decision that does not look at the utterance
 
 
 @dataclass
@@ -244,11 +243,10 @@ class Trainer:
     # ---- scores
 
     def _report(self, best: Checkpoint, split: str) -> Report:
-        training, probability = self.parts["train"].labels, self._probabilities(split)
+        probability = self._probabilities(split)
         return make_report(
-            self.out, self.model, best.thresholds, self.dataset, self.parts[split], probability, training,
-            self.distributed,
-        )  # fmt: skip
+            self.out, self.model, best.thresholds, self.dataset, self.parts[split], probability, self.distributed
+        )
 
     def _probabilities(self, split: str) -> np.ndarray:
         """float32 [n, E]"""
@@ -325,11 +323,6 @@ class Trainer:
             resume=self.stepper.resume_state() | {"state": asdict(self.state)} if resume else None,
         )
         checkpoints.save(self.out / name, stored)
-
-
-def beats_constant(auc: float | None) -> bool:
-    """Whether an epoch tells utterances apart better than any constant decision does; True where AUC is undefined."""
-    return auc is None or math.isnan(auc) or auc > CONSTANT_AUC
 
 
 def selection_score(f1: float | None, auc: float | None) -> float:

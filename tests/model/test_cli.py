@@ -70,7 +70,7 @@ def test_several_seeds_give_mean_and_spread(small: Dataset, tmp_path: Path) -> N
 
 def test_evaluate_prints_what_training_printed_as_text_json_and_csv(run: Path, small: Dataset, tmp_path: Path) -> None:
     text = mesm("evaluate", run, small.folder, "--split", "test")
-    assert "Thresholds frozen: anger 0." in text.stdout
+    assert "20 utterances, per cent; thresholds were chosen on valid" in text.stdout
     values = json.loads(mesm("evaluate", run, small.folder, "--json").stdout)
     said = json.loads((run / "scores.json").read_text())["parts"]["test"]
     assert values["means"] == pytest.approx(said["means"])

@@ -1,7 +1,8 @@
-"""Comparing runs: chances and intervals against what is known, and what is told of runs that do not go together."""
+"""Comparing runs: p-values and intervals against known ones, every form of the table, and runs that do not fit."""
 
 import csv
 import io
+import json
 import math
 import re
 import shutil
@@ -58,10 +59,10 @@ def found(runs: Path, ranks: Distributed) -> Comparison:
     return compare([runs / "all", runs / "sound_only"], "test", ranks)
 
 
-# ---- chances
+# ---- p-values
 
 
-def test_the_chance_is_that_of_all_exchanges_tried_one_by_one() -> None:
+def test_the_p_value_is_that_of_all_exchanges_tried_one_by_one() -> None:
     draw = np.random.default_rng(3)
     labels = draw.integers(0, 2, (6, 2)).astype(bool)
     first, second = (draw.integers(0, 2, (1, 6, 2)).astype(bool) for _ in range(2))
@@ -137,7 +138,7 @@ def test_rows_hold_means_over_seeds_and_what_a_model_costs(found: Comparison) ->
 
 
 def test_the_rows_that_need_no_model_are_there_and_the_papers_only_for_its_own_data(found: Comparison) -> None:
-    assert list(found.others) == ["predict nothing", "majority"]
+    assert list(found.others) == ["predict nothing", "predict everything", "best constant"]
     index = found.dataset.index | {"corpus": "iemocap", "split": "paper", "emotions": IEMOCAP}
     theirs = replace(found, paper=paper.rows(replace(found.dataset, index=index), "test"))
     assert re.search(r"^paper: LF-LSTM +71\.8 +- +49\.[45] +-$", tables.to_text(theirs), re.MULTILINE)
@@ -149,7 +150,7 @@ def test_the_rows_that_need_no_model_are_there_and_the_papers_only_for_its_own_d
 def test_the_numbers_of_the_text_the_csv_and_the_latex_are_the_same(found: Comparison) -> None:
     text, latex = tables.to_text(found), tables.to_latex(found)
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(tables.to_csv(found)))}
-    assert list(rows) == ["all", "sound_only", "predict nothing", "majority"]
+    assert list(rows) == ["all", "sound_only", "predict nothing", "predict everything", "best constant"]
     for entry in found.entries:
         f1 = f"{100 * entry.mean('f1'):.1f}"
         assert float(rows[entry.name]["f1"]) == pytest.approx(entry.mean("f1"), abs=1e-5)
@@ -157,8 +158,42 @@ def test_the_numbers_of_the_text_the_csv_and_the_latex_are_the_same(found: Compa
         assert rf"{entry.name} &".replace("_", r"\_") in latex
         assert f1 in latex
     assert (rows["all"]["f1_sd"] != "", rows["sound_only"]["f1_sd"] != "") == (True, False)
-    assert rows["majority"]["gflop"] == ""
+    assert rows["best constant"]["gflop"] == ""
     assert re.search(r"^all - sound_only +[+-]\d", text, re.MULTILINE)
+
+
+def test_json_and_the_pandas_frame_have_the_same_numbers(found: Comparison) -> None:
+    data, frame = json.loads(json.dumps(tables.to_json(found), allow_nan=False)), tables.to_pandas(found)
+    assert [row["name"] for row in data["runs"]] == ["all", "sound_only"]
+    assert [row["name"] for row in data["baselines"]] == ["predict nothing", "predict everything", "best constant"]
+    for row in data["runs"]:
+        assert row["f1"] == frame.loc[row["name"], "f1"]
+        assert (row["f1_sd"] is None) == np.isnan(frame.loc[row["name"], "f1_sd"])
+    (pair,) = data["pairs"]
+    assert (pair["first"], pair["second"], pair["seeds"]) == ("all", "sound_only", 1)
+    assert pair["verdict"] == ("differs" if pair["holm"] < 0.05 else "no evidence")
+    assert data["split"] == "test"
+
+
+def test_names_that_latex_would_read_are_escaped(found: Comparison) -> None:
+    entry = replace(found.entries[0], name=r"a\b~c^d_e&f%g$h#i{j}")
+    latex = tables.to_latex(replace(found, entries=(entry,)))
+    escaped = r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\_e\&f\%g\$h\#i\{j\} & "
+    assert escaped in latex
+
+
+def test_a_difference_that_is_not_significant_is_no_evidence(found: Comparison) -> None:
+    for holm_p, words in ((0.2, "no evidence"), (0.01, "differs")):
+        changed = replace(found, pairs=(replace(found.pairs[0], holm=holm_p),))
+        assert f"<td>{words}</td>" in tables.to_html(changed)
+        assert re.search(rf"^all - sound_only .*{words}$", tables.to_text(changed), re.MULTILINE)
+    assert "not shown" not in tables.to_html(changed)
+
+
+def test_a_model_named_like_its_run_is_named_once(found: Comparison) -> None:
+    entry = replace(found.entries[0], name="lf-trans")
+    assert tables.described(entry).startswith("lf-trans: modalities tav, ")
+    assert tables.described(found.entries[0]).startswith("all: lf-trans, modalities tav, ")
 
 
 def test_the_page_needs_nothing_else_and_is_well_formed(found: Comparison) -> None:
@@ -232,8 +267,10 @@ def test_a_run_that_is_not_finished_is_left_out(runs: Path, tmp_path: Path) -> N
     assert find_runs([tmp_path / "all", runs / "all"]) == ([runs / "all"], [tmp_path / "all"])
 
 
-def test_a_run_given_twice_counts_once(runs: Path) -> None:
+def test_a_run_given_twice_counts_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_runs([runs / "all", runs / "all"]) == ([runs / "all"], [])
+    monkeypatch.chdir(runs)
+    assert find_runs([Path("all"), runs / "all", runs / "all" / ".." / "all"]) == ([Path("all")], [])
 
 
 def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Distributed, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Evaluation freezes what training chose, refuses other data, and tells scores beside what is trivial."""
+"""Evaluation keeps the thresholds of training, refuses other data, and shows scores beside trivial baselines."""
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.errors import DataError
 from mesm_data.synth import pointer
 from mesm_model.evaluation import metrics, paper
 from mesm_model.evaluation.evaluate import evaluate, write_predictions
@@ -50,13 +52,13 @@ def single() -> Distributed:
     return Distributed(1, 0, torch.device("cpu"))
 
 
-def test_evaluating_again_gives_what_training_said(run: Path, small: Dataset, single: Distributed) -> None:
-    said = json.loads((run / "scores.json").read_text())["parts"]
-    for part in ("valid", "test"):
-        assert to_json(evaluate(run, small, part, single)[0]) == said[part]
+def test_evaluating_again_gives_the_scores_of_training(run: Path, small: Dataset, single: Distributed) -> None:
+    stored = json.loads((run / "scores.json").read_text())["parts"]
+    for split in ("valid", "test"):
+        assert to_json(evaluate(run, small, split, single)[0]) == stored[split]
 
 
-def test_thresholds_stay_frozen_where_others_would_score_better(
+def test_thresholds_stay_those_of_valid_where_others_would_score_better(
     run: Path, small: Dataset, single: Distributed, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
@@ -75,21 +77,23 @@ def test_other_emotions_are_refused(run: Path, other_emotions: Dataset, single: 
         evaluate(run, other_emotions, "test", single)
 
 
-def test_a_report_tells_scores_beside_trivial_rows_intervals_and_the_encoder(
+def test_a_report_shows_scores_beside_baselines_intervals_and_the_encoder(
     run: Path, small: Dataset, single: Distributed
 ) -> None:
     report, _, _ = evaluate(run, small, "test", single)
     told = to_text(report)
-    assert "part test: 20 utterances, per cent. Thresholds frozen: anger 0." in told
+    assert f"{run} on {small.folder}, test: 20 utterances, per cent; thresholds were chosen on valid" in told
+    assert re.search(r"^anger +\d+ +0\.\d\d +\d", told, re.MULTILINE)
     for row in (
         "anger",
         "mean of 4",
         "predict nothing",
-        "majority",
-        "95 % of the means, by bootstrap over utterances: Acc ",
+        "predict everything",
+        "best constant",
+        "95 % intervals of the means, by bootstrap over utterances: Acc ",
     ):
         assert row in told
-    assert "best reachable with these modalities: Acc 90.4, AUC 96.8" in told
+    assert "best possible with these modalities: Acc 90.4, AUC 96.8" in told
     assert "not the paper's albert-base-v2" in told
     assert "paper:" not in told
 
@@ -100,7 +104,82 @@ def test_a_report_survives_json(run: Path, small: Dataset, single: Distributed) 
     holed = replace(report, scores=replace(report.scores, f1=absent))
     again = from_json(json.loads(json.dumps(to_json(holed))))
     assert to_text(again) == to_text(holed)
-    assert "of so many                      4        4        3        4" in to_text(again)
+    assert re.search(r"^emotions averaged +4 +4 +3 +4$", to_text(again), re.MULTILINE)
+
+
+def test_only_a_planted_dataset_adds_what_is_known_of_its_signal(
+    run: Path, small: Dataset, single: Distributed
+) -> None:
+    report, _, _ = evaluate(run, small, "test", single)
+    assert to_json(report)["planted"] == {
+        "reachable": {"accuracy": pytest.approx(0.904, abs=1e-3), "auc": pytest.approx(0.968, abs=1e-3)},
+        "pointing": {},
+    }
+    real = replace(report, planted=None)
+    assert "planted" not in to_json(real)
+    assert from_json(json.loads(json.dumps(to_json(real)))).planted is None
+    assert "best possible" not in to_text(real)
+
+
+def test_a_damaged_file_beside_a_planted_dataset_is_reported(
+    run: Path, small: Dataset, single: Distributed, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(small.folder, tmp_path / "copy"))
+    for text in ('{"TAV": {"accuracy"', '{"TAV": {"accuracy": 0.9}}', "[]"):
+        (copy / "bayes_optimal.json").write_text(text)
+        with pytest.raises(DataError, match=r"bayes_optimal.json: damaged \(.*\); expected what `mesm-data synth`"):
+            evaluate(run, open_dataset(copy), "test", single)
+
+
+@pytest.mark.parametrize("damage", ["emotions", "scores", "trivial", "intervals", "thresholds", "whole"])
+def test_scores_of_another_shape_are_refused_in_one_line(
+    run: Path, small: Dataset, single: Distributed, damage: str
+) -> None:
+    stored = to_json(evaluate(run, small, "test", single)[0])
+    for value in (None, 7, "text", [], {"acc": "x"}):
+        changed: Any = value if damage == "whole" else {**stored, damage: value}
+        with pytest.raises(
+            DataError, match=r"scores.json: not the scores of a run of this version .* writes it again$"
+        ):
+            from_json(changed)
+
+
+def test_a_report_as_a_pandas_frame_has_a_row_per_emotion_and_the_mean(
+    run: Path, small: Dataset, single: Distributed
+) -> None:
+    report, _, _ = evaluate(run, small, "test", single)
+    frame = report.to_pandas()
+    assert list(frame.index) == [*small.emotions, "mean"]
+    assert frame.loc["mean", "f1"] == report.scores.mean("f1")
+    assert frame.loc["anger", "threshold"] == report.thresholds[0]
+    assert (frame["acc_low"] <= frame["acc"]).all()
+    assert (frame["acc"] <= frame["acc_high"]).all()
+    assert frame["f1_constant"].to_list() == [*report.trivial["predict everything"].f1, report.constant["f1"]]
+
+
+def test_a_model_that_learned_nothing_is_warned_of(run: Path, small: Dataset, single: Distributed) -> None:
+    report, part, _ = evaluate(run, small, "test", single)
+    yes = np.full((len(part), 4), 0.5)
+    constant = replace(
+        report, scores=metrics.score(yes, part.labels, np.full(4, 0.05)), thresholds=(0.05, 0.5, 0.5, 0.95)
+    )
+    told = to_text(constant)
+    assert "warning: mean AUC 50.0 on test is not above the 50.0 of a constant decision" in told
+    assert "warning: threshold at the end of its range for anger 0.05, surprise 0.95: compare its scores" in told
+    assert constant.scores.mean("f1") == constant.constant["f1"]
+    assert to_json(constant)["warnings"] == constant.warnings
+    learned = replace(report, scores=replace(report.scores, auc=np.full(4, 0.9)), thresholds=(0.1, 0.5, 0.5, 0.9))
+    assert learned.warnings == []
+
+
+def test_an_emotion_that_nobody_or_everybody_has_is_named(run: Path, small: Dataset, single: Distributed) -> None:
+    report, part, probability = evaluate(run, small, "test", single)
+    labels = part.labels.copy()
+    labels[:, 1], labels[:, 2] = 0, 1
+    one_sided = replace(report, scores=metrics.score(probability, labels, np.array(report.thresholds)))
+    told = to_text(one_sided)
+    assert "warning: no utterance of test has happiness: scores that need both kinds are not defined there" in told
+    assert "warning: every utterance of test has sadness: scores that need" in told
 
 
 def test_predictions_are_written_with_decision_and_label(
@@ -145,16 +224,16 @@ def test_the_papers_figures_are_those_of_its_tables(table: str, corpus: str, kin
         ]
 
 
-def test_seeds_are_told_by_mean_and_spread(run: Path, small: Dataset, single: Distributed) -> None:
+def test_seeds_are_shown_with_mean_and_deviation(run: Path, small: Dataset, single: Distributed) -> None:
     report, _, _ = evaluate(run, small, "test", single)
     other = replace(report, scores=replace(report.scores, acc=report.scores.acc + 0.02))
     mean, deviation = spread({"seed-0": report, "seed-1": other})["acc"]
     assert mean == pytest.approx(report.scores.mean("acc") + 0.01)
     assert deviation == pytest.approx(0.02 / 2**0.5)
     told = spread_text({"seed-0": report, "seed-1": other})
-    assert told.startswith(f"2 runs on {small.folder}, part test: 20 utterances, per cent.")
+    assert told.startswith(f"2 runs on {small.folder}, test: 20 utterances, per cent\n")
     assert f"{100 * mean:.1f} ± 1.4" in told
-    assert "predict nothing" in told
+    assert re.search(r"^best constant +\d", told, re.MULTILINE)
     assert "not the paper's albert-base-v2" in told
     unknown = replace(report, scores=replace(report.scores, auc=np.full(4, np.nan)))
     assert "nan" not in spread_text({"seed-0": unknown, "seed-1": unknown})
@@ -169,7 +248,7 @@ def test_the_folder_of_several_seeds_stands_for_all_of_them(tmp_path: Path) -> N
 
 
 class Knowing(torch.nn.Module):
-    """A model whose nuclei are the places that are told, or the other half of the frame."""
+    """A model whose nuclei are the true places, or everything else."""
 
     top_p = 0.5
 
@@ -210,7 +289,7 @@ def test_probabilities_do_not_depend_on_who_computes_which_batch(
     _, _, expected = evaluate(run, small, "train", single)
 
     class Half:
-        """One of two processes, which is handed what the other found."""
+        """One of two processes, which receives what the other found."""
 
         def __init__(self, rank: int, found: list[Any]) -> None:
             self.world, self.rank, self.device, self.is_main, self.found = (

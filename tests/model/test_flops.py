@@ -1,5 +1,6 @@
 """Counts held against torch's own counter and the known figures of the paper's sizes."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -113,9 +114,37 @@ def test_the_table_gives_shares_beside_the_papers() -> None:
         ["mesm", "4.50", "5.18"],
     ]
     assert lines[figures + 5].split() == ["mesm", "0.500", "0.500", "0.500", "0.500", "0.60"]
-    assert "8.65" in lines[-3]
+    assert lines[-5].startswith("The paper prints 8.65 GFLOPs for FE2E")
     narrow = counting.table({"fe2e": replace(counts["fe2e"], width=8)}).splitlines()
     assert narrow[narrow.index("GFLOP  trunk of 9 faces  paper") + 1].split() == ["fe2e", "9.00", "-"]
+
+
+def test_json_has_the_multiply_adds_of_a_model_and_of_its_dense_twin() -> None:
+    work = (MacCount("v", "convolution", 300, 200),)
+    dense = Count(2, {"v": 4, "a": 0}, (MacCount("v", "convolution", 900, 800),), None)
+    found = counting.to_json({"mesm": Count(2, {"v": 4, "a": 0}, work, 0.7, "tiny", dense)})
+    assert json.loads(json.dumps(found)) == {
+        "mesm": {
+            "utterances": 2,
+            "faces": 4,
+            "chunks": 0,
+            "top_p": 0.7,
+            "text_encoder": "tiny",
+            "macs": [{"modality": "v", "stage": "convolution", "macs": 300, "macs_without_padding": 200}],
+            "fe2e_macs": [{"modality": "v", "stage": "convolution", "macs": 900, "macs_without_padding": 800}],
+        }
+    }
+
+
+def test_the_remark_states_what_a_trunk_can_cost_at_most_at_p_0_1() -> None:
+    """A nucleus has at most a tenth of a frame's sites, and each of them nine neighbours."""
+    grids = [(24 >> level, 64 << level) for level in range(3)]
+    attention = sum(flops.attention(grid**2, 0, channels, 768) for grid, channels in grids)
+    most = flops.low_level("v", 64)[0] + attention + flops.dense_blocks("v", 64)[0] / 10
+    assert f"{2 * 9 * most / 1e9:.2f}" == "2.54"
+    assert "limits the trunk to 2.54" in " ".join(counting.REMARK.split())
+    assert counting.PAPER[0.1] > 2.54
+    assert all(f"{counting.PAPER[p]:.2f}" in counting.REMARK for p in (0.1, 0.3, 0.5, 0.7, 0.9))
 
 
 def test_a_count_knows_how_wide_the_model_is(encoder: str) -> None:

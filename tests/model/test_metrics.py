@@ -1,14 +1,26 @@
-"""Scores held against scikit-learn, thresholds against a loop, and what is said where a score is not defined."""
+"""Scores compared with scikit-learn, thresholds with a loop; scores that are not defined; trivial baselines."""
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
 from mesm_data.errors import DataError
-from mesm_model.evaluation.metrics import GRID, choose_thresholds, intervals, score, table, trivial
+from mesm_model.evaluation.metrics import (
+    BEST_CONSTANT,
+    GRID,
+    at_end_of_grid,
+    beats_constant,
+    choose_thresholds,
+    confusion_matrix,
+    intervals,
+    score,
+    single_label_scores,
+    trivial,
+)
 
 NAMES = ("acc", "wacc", "f1", "auc")
 
@@ -48,7 +60,7 @@ def test_a_probability_at_its_threshold_is_a_no() -> None:
     assert found.acc.tolist() == [1.0]
 
 
-def test_an_emotion_without_positives_is_nan_and_left_out_of_the_average() -> None:
+def test_an_emotion_without_positives_is_nan_and_not_averaged() -> None:
     probability, labels, thresholds = drawn(1)
     labels[:, 2] = 0
     found = score(probability, labels, thresholds)
@@ -89,17 +101,47 @@ def test_the_grid_is_the_papers() -> None:
 
 
 def test_predicting_nothing_scores_five_sixths_where_each_utterance_has_one_of_six_emotions() -> None:
-    rows = trivial(np.eye(6).repeat(5, 0), np.eye(6))
-    for found in rows.values():
-        assert found.mean("acc") == pytest.approx(0.8333, abs=1e-4)
-        assert (found.mean("wacc"), found.mean("f1"), found.mean("auc")) == (0.5, 0.0, 0.5)
+    nothing = trivial(np.eye(6).repeat(5, 0))["predict nothing"]
+    assert nothing.mean("acc") == pytest.approx(0.8333, abs=1e-4)
+    assert (nothing.mean("wacc"), nothing.mean("f1"), nothing.mean("auc")) == (0.5, 0.0, 0.5)
 
 
-def test_the_majority_is_that_of_the_training_part() -> None:
+def test_predicting_everything_has_the_f1_that_a_model_without_knowledge_is_given_by_its_thresholds() -> None:
+    """Thresholds chosen by F1 make a model of noise say yes to nearly everything."""
+    random = np.random.default_rng(0)
+    labels = (random.random((2000, 4)) < [0.5, 0.3, 0.2, 0.1]).astype(int)
+    probability = 0.3 + 0.4 * random.random((2000, 4))
+    noise = score(probability, labels, choose_thresholds(probability, labels))
+    everything = trivial(labels)["predict everything"]
+    assert noise.mean("f1") == pytest.approx(everything.mean("f1"), abs=0.01)
+    shares = labels.mean(0)
+    np.testing.assert_allclose(everything.f1, 2 * shares / (1 + shares))
+    assert not beats_constant(everything.mean("auc"))
+
+
+def test_the_best_constant_is_the_better_of_yes_and_no_for_each_score_and_emotion() -> None:
     labels = np.array([[1, 0], [1, 1], [0, 0], [1, 0]])
-    found = trivial(labels, training_labels=np.array([[1, 0], [1, 0], [0, 1]]))["majority"]
-    assert found.acc.tolist() == [0.75, 0.75]
-    assert found.f1.tolist() == [pytest.approx(6 / 7), 0.0]
+    best = trivial(labels)[BEST_CONSTANT]
+    assert best.acc.tolist() == [0.75, 0.75]
+    assert best.f1.tolist() == [pytest.approx(6 / 7), pytest.approx(0.4)]
+    assert (best.wacc.tolist(), best.auc.tolist()) == ([0.5, 0.5], [0.5, 0.5])
+
+
+def test_the_trivial_scores_of_an_emotion_that_nobody_or_everybody_has_are_not_defined() -> None:
+    rows = trivial(np.array([[1, 0], [1, 0]]))
+    for found in rows.values():
+        assert np.isnan(found.wacc).all()
+        assert math.isnan(found.f1[1])
+    assert rows[BEST_CONSTANT].acc.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("auc", "beats"), [(0.51, True), (0.5, False), (0.3, False), (math.nan, True), (None, True)])
+def test_an_auc_of_a_half_or_less_does_not_beat_a_constant(auc: float | None, beats: bool) -> None:
+    assert beats_constant(auc) is beats
+
+
+def test_thresholds_at_either_end_of_the_grid_are_found() -> None:
+    assert at_end_of_grid([0.05, 0.1, 0.5, 0.9, 0.95]) == [0, 4]
 
 
 def test_intervals_are_those_of_a_loop_over_the_same_draws() -> None:
@@ -134,27 +176,47 @@ def test_intervals_of_an_emotion_without_positives_are_nan_without_a_warning() -
     assert np.isfinite(found["f1"][:, [0, 1, 3, 4]]).all()
 
 
-def test_the_table_shows_every_emotion_the_average_and_the_trivial_rows() -> None:
-    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
-    found = score(np.array([[0.9, 0.1], [0.2, 0.1], [0.3, 0.1], [0.1, 0.2]]), labels, np.array([0.5, 0.5]))
-    assert table(found, trivial(labels, labels), ["anger", "fear"]).splitlines() == [
-        "                 present      Acc     WAcc       F1      AUC",
-        "anger                  2     75.0     75.0     66.7    100.0",
-        "fear                   0    100.0        -        -        -",
-        "mean                         87.5     75.0     66.7    100.0",
-        "of so many                      2        1        1        1",
-        "predict nothing              75.0     50.0      0.0     50.0",
-        "majority                     75.0     50.0      0.0     50.0",
-    ]
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_model_that_has_diverged_is_reported_not_scored(value: float) -> None:
+    probability, labels = np.array([[value], [0.5]]), np.array([[0], [1]])
+    for call in (
+        lambda: score(probability, labels, np.array([0.5])),
+        lambda: choose_thresholds(probability, labels),
+        lambda: intervals(probability, labels, np.array([0.5])),
+        lambda: confusion_matrix(probability, np.array([0, 0])),
+    ):
+        with pytest.raises(DataError, match="1 of 2 probabilities are nan or infinite, so the model has diverged"):
+            call()
 
 
-def test_when_all_averages_count_the_same_emotions_the_table_says_so_in_one_line() -> None:
-    labels = np.array([[1, 0], [0, 1]])
-    found = score(np.array([[0.9, 0.1], [0.2, 0.9]]), labels, np.array([0.5, 0.5]))
-    rows = [line.split("  ")[0] for line in table(found, trivial(labels, labels), ["anger", "fear"]).splitlines()]
-    assert rows[1:] == ["anger", "fear", "mean of 2", "predict nothing", "majority"]
+def test_without_an_utterance_there_is_nothing_to_score() -> None:
+    with pytest.raises(DataError, match="found no utterance; expected at least one"):
+        score(np.zeros((0, 2)), np.zeros((0, 2)), np.array([0.5, 0.5]))
+    with pytest.raises(DataError, match="found no utterance; expected at least one"):
+        single_label_scores(np.zeros((3, 3), int))
 
 
-def test_a_model_that_has_diverged_is_told_not_scored() -> None:
-    with pytest.raises(DataError, match=r"1 of 2 probabilities are not a number, so the model has diverged"):
-        score(np.array([[np.nan], [0.5]]), np.array([[0], [1]]), np.array([0.5]))
+# ---- one class per utterance
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_single_label_scores_equal_scikit_learns(seed: int) -> None:
+    """Of seven classes as in MELD, some of which nobody has or no model decides for."""
+    random = np.random.default_rng(seed)
+    classes = random.choice([0, 1, 2, 3, 5], 40)
+    probability = np.round(random.random((40, 7)) + 0.5 * np.eye(7)[classes], 2) - 0.6 * (np.arange(7) == 6)
+    decided = probability.argmax(1)
+    confusion = confusion_matrix(probability, classes)
+    assert confusion.tolist() == oracle.confusion_matrix(classes, decided, labels=range(7)).tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are decided and occur nowhere
+        assert single_label_scores(confusion) == {
+            "wa": pytest.approx(oracle.accuracy_score(classes, decided)),
+            "ua": pytest.approx(oracle.balanced_accuracy_score(classes, decided)),
+            "weighted_f1": pytest.approx(oracle.f1_score(classes, decided, average="weighted")),
+            "macro_f1": pytest.approx(oracle.f1_score(classes, decided, average="macro")),
+        }
+
+
+def test_of_equally_probable_classes_the_first_is_decided() -> None:
+    assert confusion_matrix(np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([1, 1])).tolist() == [[0, 0], [1, 1]]

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,16 +39,22 @@ def test_the_page_holds_every_score_threshold_and_setting(run: Path) -> None:
     for report in parts.values():
         for e, emotion in enumerate(report["emotions"]):
             row = re.search(
-                rf'<tr><th scope="row">{emotion}</th>(.*?)</tr>', page.partition(f'id="{report["part"]}"')[2], re.S
+                rf'<tr><th scope="row">{emotion}</th>(.*?)</tr>', page.partition(f'id="{report["split"]}"')[2], re.S
             )
             assert row
             assert f"<td>{report['thresholds'][e]:.2f}</td>" in row[1]
             for kind in ("acc", "wacc", "f1", "auc"):
                 assert f"<td>{100 * report['scores'][kind][e]:.1f} <small>" in row[1]
-    assert page.count('<th scope="row">predict nothing</th>') == page.count('<th scope="row">majority</th>') == 2
+    assert page.count('<th scope="row">predict nothing</th>') == page.count('<th scope="row">best constant</th>') == 2
     assert "not the paper&#39;s albert-base-v2" in page
     assert "<td>lr</td><td>0.001</td>" in page
     assert page.count("<svg") == 3
+    assert f"Dashed: what the best constant decision scores, Acc {_constant(parts['valid'], 'acc')}" in page
+
+
+def _constant(report: dict[str, Any], kind: str) -> str:
+    values = report["trivial"]["best constant"][kind]
+    return f"{100 * sum(values) / len(values):.1f}"
 
 
 def test_the_page_needs_nothing_else(run: Path) -> None:

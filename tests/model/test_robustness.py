@@ -1,6 +1,7 @@
-"""Damage: as much as it says, the same every time, and done to what the model reads."""
+"""Damage: as much as it should be, the same every time, and applied to what the model reads."""
 
 import csv
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,8 +179,9 @@ def test_the_command_writes_a_table_and_one_picture(end_to_end: Path, small: Dat
     assert "undamaged" in result.output
     with (tmp_path / "r.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
-    assert len(rows) == 1 + len(damages("tav"))
-    assert {row["damage"] for row in rows} == {"none", *trying.LEVELS}
+    assert len(rows) == 1 + len(damages("tav")) + 1
+    assert {row["damage"] for row in rows} == {"none", *trying.LEVELS, "best constant"}
+    assert re.search(r"^best constant +\d", result.output, re.MULTILINE)
     assert ElementTree.parse(tmp_path / "r.svg").getroot().tag.endswith("svg")
     refused = CliRunner().invoke(main, ["robustness", str(end_to_end), str(small.folder), "--out", "r.pdf"])
     assert refused.exit_code == 2

@@ -31,7 +31,8 @@ def test_a_sweep_writes_a_line_a_run_and_one_picture_and_trains_nothing_twice(sm
     assert ElementTree.parse(tmp_path / "sweep.svg").getroot().tag.endswith("svg")
     told = many.to_text(rows, small)
     assert "per cent on test, mean and standard deviation over 2 seeds" in told
-    assert [line.split("  ")[0] for line in told.splitlines()[1:5]] == ["0.3", "1", "predict nothing", "majority"]
+    names = [line.split("  ")[0] for line in told.splitlines()[1:6]]
+    assert names == ["0.3", "1", "predict nothing", "predict everything", "best constant"]
     assert "not the paper's albert-base-v2" in told
     picture = (tmp_path / "sweep.svg").read_text()
     assert "Acc, predict nothing" in picture

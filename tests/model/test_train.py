@@ -269,7 +269,7 @@ def test_the_best_epoch_beats_a_constant_decision_wherever_one_does(small: Datas
 def test_a_run_that_learned_nothing_says_so(
     small: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesm_model.training.train.CONSTANT_AUC", 1.0)
+    monkeypatch.setattr("mesm_model.evaluation.metrics.CONSTANT_AUC", 1.0)
     with init_distributed("cpu") as distributed:
         train(small, RunConfig("fe2e", replace(CONFIG, modalities="t"), ONCE), tmp_path / "run", distributed)
     assert "no epoch beat a constant decision on valid (AUC 0.5)" in capsys.readouterr().err

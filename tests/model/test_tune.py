@@ -68,7 +68,7 @@ def test_the_test_part_is_not_read_and_is_not_there_to_be_read(
     dataset = store.attach(open_dataset(own), made)
     assert len(search(dataset, tmp_path / "out", 1)) == 1
     assert not list((own / ".cache").glob("test-*"))
-    assert (tmp_path / "out" / "trial-000" / "scores.json").read_text().count('"part": "valid"') == 1
+    assert (tmp_path / "out" / "trial-000" / "scores.json").read_text().count('"split": "valid"') == 1
     with pytest.raises(DataError, match="no split 'test', expected one of train, valid"):
         open_part(tune.without_test(dataset), "test", None)
     assert set(tune.without_test(dataset).index["counts"]) == {"train", "valid"}
