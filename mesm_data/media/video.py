@@ -111,6 +111,7 @@ class _Schedule:
     frame: float  # seconds that a frame lasts on average
     end: float  # second at which the last frame ends
     claimed: float | None
+    begins_whole: bool  # the first frame builds on no other
 
     @cached_property
     def shown(self) -> list[int]:
@@ -152,6 +153,7 @@ def _read_schedule(path: Path) -> _Schedule:
         counted = container.format.name == "avi"
         ticks: list[int | None] = []
         gone: set[int] = set()
+        keys: list[bool] = []
         end = 0.0
         if counted:
             ticks, gone = avi_places(path, container, stream)
@@ -159,10 +161,12 @@ def _read_schedule(path: Path) -> _Schedule:
         else:
             for packet in packets(container, stream):
                 if packet is not None:
+                    keys.append(packet.is_keyframe)
                     ticks.append(packet.pts if _is_shown(packet, stream.codec_context) else None)
                     if ticks[-1] is not None:
                         end = max(end, ticks[-1] * unit + (packet.duration * unit if packet.duration else frame) - zero)
-        return _Schedule(ticks, counted, gone, unit, zero, frame, end, claimed_length(container, stream))
+        whole = not any(keys) or keys[0]
+        return _Schedule(ticks, counted, gone, unit, zero, frame, end, claimed_length(container, stream), whole)
 
 
 def _is_shown(packet: Packet, codec: VideoCodecContext) -> bool:
@@ -183,7 +187,7 @@ def _decoded(path: Path, schedule: _Schedule, needed: set[int]) -> Iterator[tupl
         codec.copy_opaque = True
         skips = codec.name in SKIPPING_DECODERS and not schedule.counted
         ticks = iter(schedule.ticks)
-        tick = 0
+        tick = -1 if schedule.counted else 0
         for packet in packets(container, stream):
             if packet is None:
                 yield tick, None
@@ -218,10 +222,11 @@ def _undamaged(
 ) -> Iterator[tuple[int, VideoFrame]]:
     """The frames that no damage reaches, up to the last needed one; damage that FFmpeg does not report is not known.
 
-    Frames build on each other: once one is lost or damaged, all are suspect until a key frame is shown. A B-frame also
+    Frames build on each other: once one is lost or damaged, and where the file begins between key frames, all are
+    suspect until a key frame is shown. A B-frame also
     builds on the next frame that is none, so it waits for that one.
     """
-    last, lost = max(needed), None
+    last, lost = max(needed), None if schedule.begins_whole else schedule.shown[0] - 1
     waiting: list[tuple[int, VideoFrame]] = []
     for tick, frame in decoded:
         if frame is not None:

@@ -1,8 +1,12 @@
 """From a recording to clips: whose face, which crop when there is none, and what becomes of media that do not fit."""
 
+import math
+import tracemalloc
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -215,3 +219,76 @@ def test_an_utterance_that_the_recording_ends_within_is_cut_there_if_asked(tmp_p
     exact = make_clips(tmp_path, [utterance("cut", 1.0, 2.6)], RECIPE, Sees({n: [LEFT] for n in range(999)}))
     for name, value in vars(exact.outcomes[0].clip).items():
         np.testing.assert_array_equal(value, getattr(cut_short.clip, name))
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (0.0, 1e9),
+        (4e8, 4e8 + 3),
+        (0.0, math.inf),
+        (math.nan, 1.0),
+        (2.0, 2.0),
+        (3.0, 1.0),
+        (-5.0, 1.0),
+        (-math.inf, 1e308),
+    ],
+)
+def test_times_that_no_recording_has_cost_their_utterance_only(recording: Path, start: float, end: float) -> None:
+    tracemalloc.start()
+    good, bad = build(recording, (0.0, 1.0), (start, end))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert good.clip is not None
+    assert bad.clip is None
+    assert list(kinds(bad)) == ["bad-times"]
+    assert len(kinds(bad)["bad-times"]) < 120
+    assert most < 30_000_000
+
+
+def test_a_recording_of_nonsense_times_alone_is_not_even_opened(tmp_path: Path) -> None:
+    (only,) = build(tmp_path, (0.0, 1e9))
+    assert list(kinds(only)) == ["bad-times"]
+
+
+def test_nothing_is_made_as_long_as_an_utterance_claims(recording: Path) -> None:
+    tracemalloc.start()
+    outcomes = build(recording, *[(0.0, 80_000.0)] * 20)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {kind for outcome in outcomes for kind in kinds(outcome)} == {"media-short"}
+    assert most < 30_000_000  # 20 x 160,000 times would be 400 MB
+
+
+def test_frames_and_audio_that_do_not_decode_are_reported(tmp_path: Path) -> None:
+    write_recording(tmp_path, seconds=8.0)
+    content = bytearray((tmp_path / "film.avi").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 20_000] = bytes(20_000)
+    (tmp_path / "film.avi").write_bytes(content)
+    (outcome,) = build(tmp_path, (0.0, 7.9))
+    assert outcome.clip is not None
+    assert outcome.clip.quality == ("decode-errors",)
+    found = 16 - len(outcome.clip.faces)
+    assert kinds(outcome) == {"decode-errors": f"{found} of 16 frames could not be decoded"}
+
+
+def test_audio_that_the_file_skips_is_reported(tmp_path: Path) -> None:
+    write_recording(tmp_path, seconds=4.0)
+    with av.open(str(tmp_path / "sound.mka"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        for second in (0, 1, 3):
+            tone = (8000 * np.sin(np.arange(RATE) / 9)).astype(np.int16)[None]
+            piece = av.AudioFrame.from_ndarray(tone, "s16", "mono")
+            piece.sample_rate, piece.pts, piece.time_base = RATE, RATE * second, Fraction(1, RATE)
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    outcomes = make_clips(
+        tmp_path,
+        [utterance("u", 0.0, 3.5, "sound.mka"), utterance("v", 0.0, 1.5, "sound.mka")],
+        RECIPE,
+        Sees({0: [LEFT]}),
+    ).outcomes
+    assert kinds(outcomes[0]) == {"decode-errors": "1.00 s of the audio could not be decoded"}
+    assert kinds(outcomes[1]) == {}

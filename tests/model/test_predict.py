@@ -317,10 +317,10 @@ def test_what_is_no_video_is_told_in_one_line(
 
 
 def test_sound_without_picture_and_picture_without_sound_are_told_in_one_line(run: Path, tmp_path: Path) -> None:
-    from tests.data.test_media import write_film
+    from tests.data.media_files import write_video
 
     write_wav(tmp_path / "voice.wav", np.zeros((16_000, 1), np.int16), 16_000)
-    for video, what in ((tmp_path / "voice.wav", "video"), (write_film(tmp_path / "mute.mp4"), "audio")):
+    for video, what in ((tmp_path / "voice.wav", "video"), (write_video(tmp_path / "mute.mp4"), "audio")):
         done = mesm("predict", video, "--text", "So.", "--checkpoint", run)
         assert done.exit_code == 1
         assert done.stderr == f"mesm: {video}: found no {what} stream, expected a file with video and audio\n"
