@@ -36,7 +36,6 @@ from mesm_data.splits.split import Splits, make_splits
 from mesm_data.utterance import Utterance, to_json, write_utterances
 
 PARTS = "parts"
-LATEST = 360_000.0  # seconds, 100 hours: no recording is that long, a time beyond it is a mistake
 TOOLS = ("mesm", "av", "facenet-pytorch", "librosa", "numpy", "pyarrow", "torch")
 
 
@@ -129,7 +128,7 @@ def make_plan(corpus: str, raw: Path, out: Path, settings: Settings) -> Plan:
     utterances, issues = read_corpus(corpus, raw, settings.reader)
     splits, unsplit = make_splits(settings.scheme, corpus, utterances, seed=settings.seed, lists=settings.lists)
     split_of = {name: split for split, ids in splits.ids.items() for name in ids}
-    wanted, missing = _find_media(raw, [u for u in utterances if u.id in split_of])
+    wanted, missing = find_media(raw, [u for u in utterances if u.id in split_of])
     recordings: dict[tuple[str, float], list[Utterance]] = {}
     for u in wanted:
         recordings.setdefault((u.source.video, u.source.offset), []).append(u)
@@ -171,9 +170,7 @@ def _checked(item: Utterance | Issue, emotions: Sequence[str]) -> Utterance | Is
         raise CorpusError(f"{item.id}: found labels {item.labels}, expected 0 or 1 for each of {', '.join(emotions)}")
     if wrong := next((vote for vote in item.votes if not math.isfinite(vote.value)), None):
         raise CorpusError(f"{item.id}: found {wrong.value} as {wrong.name} by {wrong.rater}, expected a finite number")
-    if -LATEST <= item.start < item.end <= LATEST:
-        return item
-    return Issue(item.id, "bad-times", f"starts at {item.start:.7g} s and ends at {item.end:.7g} s")
+    return corpora.with_plausible_times(item)
 
 
 def run_job(job: Job) -> dict[str, Any]:
@@ -234,7 +231,7 @@ def finish(out: Path, plan: Plan, settings: Settings) -> None:
 # ---- the plan
 
 
-def _find_media(raw: Path, utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Issue]]:
+def find_media(raw: Path, utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Issue]]:
     """Utterances whose video exists, and an Issue for each of the others. No wav file: the video's own audio is used.
 
     The video may be a folder of images. Whatever else is no file would make the decoder wait forever.

@@ -39,9 +39,10 @@ def in_words(error: OSError) -> str | None:
 
 
 def quoted(found: object) -> str:
-    """The first 80 letters of a bad value in quotes, for a message: a line may be megabytes long."""
-    text = str(found)
-    return repr(text[:LONGEST_QUOTE]) + ("..." if len(text) > LONGEST_QUOTE else "")
+    """The first 80 letters of a bad value, for a message: a line may be megabytes long."""
+    text = found if isinstance(found, str) else repr(found)
+    start = text[:LONGEST_QUOTE]
+    return (repr(start) if isinstance(found, str) else start) + ("..." if len(text) > LONGEST_QUOTE else "")
 
 
 def not_a_file(path: Path) -> str | None:

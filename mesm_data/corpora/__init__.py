@@ -14,10 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
-from mesm_data.errors import CorpusError, Issue, not_a_file
+from mesm_data.errors import CorpusError, Issue, not_a_file, quoted
 from mesm_data.utterance import Utterance
 
 REQUIRED = ("EMOTIONS", "SAMPLE_RATE", "read")
+LATEST = 86_400.0  # seconds: no recording lasts a day, a time beyond it is a mistake
 UNKNOWN_LICENCE = "unknown: that of the raw corpus"
 
 
@@ -99,6 +100,26 @@ def guess(root: Path) -> str:
 def by_id(item: Utterance | Issue) -> str:
     """What `read` sorts by: the id of the utterance, or of the one that an Issue is about."""
     return item.id if isinstance(item, Utterance) else item.utterance
+
+
+def to_number(where: str, text: str) -> float:
+    """A number of an annotation, "inf" and 400 digits included. Raises CorpusError for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise CorpusError(f"{where}: found {quoted(text)}, expected a number") from None
+
+
+def with_plausible_times(utterance: Utterance, earliest: float = -LATEST) -> Utterance | Issue:
+    """The utterance, or an Issue where it ends before it starts or its times are in no recording."""
+    start, end = utterance.start, utterance.end
+    if earliest <= start < end <= LATEST:
+        return utterance
+    return Issue(utterance.id, "bad-times", f"starts at {_seconds(start)} s and ends at {_seconds(end)} s")
+
+
+def _seconds(time: float) -> str:
+    return f"{time:.4f}" if abs(time) < LATEST else f"{time:.3g}"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

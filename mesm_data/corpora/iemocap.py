@@ -1,23 +1,26 @@
-"""IEMOCAP: dialogues of ten actors, one voted emotion a turn; the six of the paper's Table 1 are kept.
+"""IEMOCAP: dialogues of ten actors, one voted emotion per turn; those of the paper's Table 1 are used.
 
     IEMOCAP_full_release/
         Session1/dialog/                            Session2 ... Session5 are the same; any part of the release will do
-            EmoEvaluation/Ses01F_impro01.txt        who said what with which emotion, and what every rater heard
+            EmoEvaluation/Ses01F_impro01.txt        turns with their voted emotion and every rater's votes
             transcriptions/Ses01F_impro01.txt       the words
             avi/DivX/Ses01F_impro01.avi             both speakers, side by side
             wav/Ses01F_impro01.wav                  both speakers, left and right channel
 
-`Ses01F` names the session and who sits on the left: here the woman. She is then also in the left channel.
+`Ses01F` names the session and who sits on the left: here the woman. She is then also in the left channel. Annotations
+and media may lie in different `dialog` folders.
 """
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mesm_data.corpora import by_id, read_lines
-from mesm_data.errors import CorpusError, Issue
+from mesm_data.corpora import by_id, read_lines, to_number, with_plausible_times
+from mesm_data.corpora._listing import list_folder, one_of_each, walk, with_suffix
+from mesm_data.errors import CorpusError, Issue, quoted
 from mesm_data.utterance import Source, Utterance, Vote
 
 EMOTIONS = ("anger", "excited", "frustrated", "happiness", "neutral", "sadness")
@@ -37,15 +40,17 @@ SESSIONS = (1, 2, 3, 4, 5)
 VOTED = ("ang", "exc", "fru", "hap", "neu", "sad")  # in the order of EMOTIONS
 NOT_KEPT = ("dis", "fea", "oth", "sur", "xxx")  # xxx: the raters did not agree
 LEVELS = {"val": "valence", "act": "activation", "dom": "dominance"}
-FILMS = (".avi", ".mp4", ".mkv", ".mov")
+VIDEOS = (".avi", ".mp4", ".mkv", ".mov")
+DEEP = 4  # folders between the one given and `dialog`
 
 _DIALOGUE = re.compile(r"Ses0[1-5][FM]_(?:impro0[1-8][ab]?|script0[1-3]_[1-3]b?)")
 _TURN = re.compile(rf"({_DIALOGUE.pattern})_([FM])\d{{3}}")
 _TURN_LINE = "'[start - end]<TAB>turn<TAB>label<TAB>[v, a, d]'"
-_SUMMARY = re.compile(r"\[(\d+(?:\.\d+)?) - (\d+(?:\.\d+)?)\]\s+(\S+)\s+(\S+)\s+\[[^\]]*\]")
+_TIME = r"(\d+(?:\.\d+)?(?:e\d+)?|inf|nan)"
+_SUMMARY = re.compile(rf"\[{_TIME} - {_TIME}\]\s+(\S+)\s+(\S+)\s+\[[^\]]*\]")
 _RATER = re.compile(r"([CA]-[EFM]\d+):\s*([^\t(]*)")
 _LEVEL = re.compile(r"(val|act|dom)\s*(\d+(?:\.\d+)?)?")
-_SAID = re.compile(r"(Ses\S+)\s*\[[^\]]*\]:(.*)")
+_SAID = re.compile(r"(Ses[^\s\[]+)\s*\[[^\]]*\]:(.*)")  # no [ in the turn: else 100,000 of them take seconds
 
 
 @dataclass(frozen=True)
@@ -61,19 +66,20 @@ class Turn:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """The files of one dialogue; the annotations may lack, the media are only where they should be."""
+    """The files of one dialogue, or where they should be; `notes` is what else there is to know."""
 
     name: str
     evaluation: Path
     transcript: Path
     video: Path
     audio: Path
+    notes: tuple[Issue, ...] = ()
 
 
 def read(root: Path) -> Iterator[Utterance | Issue]:
     """The utterances voted to be one of the six emotions, and an Issue for each that lacks its words or its votes.
 
-    Raises CorpusError for a folder that is no IEMOCAP and for annotations that do not read as they should.
+    Raises CorpusError for a folder that is no IEMOCAP and for annotations that do not follow their format.
     """
     found = [item for dialogue in find_dialogues(root) for item in _read_dialogue(root, dialogue)]
     yield from sorted(found, key=by_id)
@@ -129,33 +135,22 @@ def script_of(group: str) -> str | None:
 
 def find_dialogues(root: Path) -> list[Dialogue]:
     """Every dialogue that has an annotation file, by name; `root` is the release, a folder around it, or a part."""
-    dialogues: dict[str, Dialogue] = {}
-    for folder in _dialog_folders(root):
-        films = _films(folder)
-        names = {path.stem for part in ("EmoEvaluation", "transcriptions") for path in _text_files(folder / part)}
-        for name in sorted(names):
-            dialogue = Dialogue(
-                name,
-                evaluation=folder / "EmoEvaluation" / f"{name}.txt",
-                transcript=folder / "transcriptions" / f"{name}.txt",
-                video=films.get(name, folder / "avi" / "DivX" / f"{name}.avi"),
-                audio=folder / "wav" / f"{name}.wav",
-            )
-            if name in dialogues:
-                raise CorpusError(
-                    f"{root}: found {name} in {_relative(root, dialogues[name].evaluation.parents[1])} and in "
-                    f"{_relative(root, folder)}, expected it once; give a folder that holds one copy of the release"
-                )
-            dialogues[name] = dialogue
-    if not dialogues:
-        raise CorpusError(f"{root}: found no file named like EmoEvaluation/Ses01F_impro01.txt, expected one a dialogue")
-    return [dialogues[name] for name in sorted(dialogues)]
+    folders = _dialog_folders(root)
+    evaluations = _annotations(root, folders, "EmoEvaluation")
+    transcripts = _annotations(root, folders, "transcriptions")
+    names = sorted(evaluations.keys() | transcripts.keys())
+    if not names:
+        raise CorpusError(
+            f"{root}: found no file named like EmoEvaluation/Ses01F_impro01.txt, expected one per dialogue"
+        )
+    media = _media(root, folders)
+    return [_dialogue(name, evaluations.get(name), transcripts.get(name), media) for name in names]
 
 
 def read_evaluation(path: Path) -> list[Turn]:
     """The turns of one EmoEvaluation file, in the order of the file: all of the woman's, then all of the man's.
 
-    Lines without a turn's name are passed over. Raises CorpusError for anything else that does not read.
+    Lines without a turn's name are skipped. Raises CorpusError for anything else that does not follow the format.
     """
     turns: dict[str, Turn] = {}
     votes: dict[str, list[Vote]] = {}
@@ -168,17 +163,17 @@ def read_evaluation(path: Path) -> list[Turn]:
             turns[turn.id], votes[turn.id] = turn, []
         elif line.startswith(("C-", "A-")):
             if not turns:
-                raise CorpusError(f"{where}: found a rater's line {line!r}, expected a turn's line above it")
+                raise CorpusError(f"{where}: found a rater's line {quoted(line)}, expected a turn's line above it")
             votes[turn.id] += _read_votes(where, line)
         elif _TURN.search(line) and not line.startswith("%"):
-            raise CorpusError(f"{where}: found {line!r}, expected {_TURN_LINE}")
+            raise CorpusError(f"{where}: found {quoted(line)}, expected {_TURN_LINE}")
     if not turns:
         raise CorpusError(f"{path}: found no turn, expected lines {_TURN_LINE}")
     return [replace(turn, votes=tuple(votes[turn.id])) for turn in turns.values() if "XX" not in turn.id]
 
 
 def read_transcript(path: Path) -> dict[str, str]:
-    """Turn -> its words. Turns that were never rated (their ids hold XX) and lines without an id are passed over.
+    """Turn -> its words. Turns that were never rated (their ids hold XX) and lines without an id are skipped.
 
     Raises CorpusError for an id without its words, and for an id twice with different words.
     """
@@ -187,7 +182,7 @@ def read_transcript(path: Path) -> dict[str, str]:
         if line.startswith("Ses"):
             said = _SAID.fullmatch(line)
             if not said:
-                raise CorpusError(f"{path}:{number}: found {line!r}, expected 'turn [start-end]: words'")
+                raise CorpusError(f"{path}:{number}: found {quoted(line)}, expected 'turn [start-end]: words'")
             turn, text = said[1], said[2].strip()
             if "XX" not in turn and texts.setdefault(turn, text) != text:
                 raise CorpusError(f"{path}:{number}: found turn {turn} again with other words, expected it once")
@@ -195,6 +190,7 @@ def read_transcript(path: Path) -> dict[str, str]:
 
 
 def _read_dialogue(root: Path, dialogue: Dialogue) -> Iterator[Utterance | Issue]:
+    yield from dialogue.notes
     turns = read_evaluation(dialogue.evaluation) if dialogue.evaluation.is_file() else []
     texts = read_transcript(dialogue.transcript) if dialogue.transcript.is_file() else {}
     for turn in turns:
@@ -207,11 +203,9 @@ def _read_dialogue(root: Path, dialogue: Dialogue) -> Iterator[Utterance | Issue
 def _utterance(root: Path, dialogue: Dialogue, turn: Turn, text: str | None) -> Utterance | Issue:
     if text is None:
         return Issue(turn.id, "no-text", _lacks(root, dialogue.transcript))
-    if turn.end <= turn.start:
-        return Issue(turn.id, "bad-times", f"starts at {turn.start:.4f} s and ends at {turn.end:.4f} s")
     letter = turn.id[-4]
     left = letter == turn.id[5]
-    return Utterance(
+    utterance = Utterance(
         id=turn.id,
         source=Source(
             video=_relative(root, dialogue.video),
@@ -227,6 +221,7 @@ def _utterance(root: Path, dialogue: Dialogue, turn: Turn, text: str | None) -> 
         speaker=turn.id[:5] + letter,
         group=dialogue.name,
     )
+    return with_plausible_times(utterance, earliest=0.0)
 
 
 def _lacks(root: Path, path: Path) -> str:
@@ -236,21 +231,21 @@ def _lacks(root: Path, path: Path) -> str:
 def _read_turn(where: str, line: str, dialogue: str) -> Turn:
     summary = _SUMMARY.fullmatch(line.strip())
     if not summary:
-        raise CorpusError(f"{where}: found {line!r}, expected {_TURN_LINE}")
+        raise CorpusError(f"{where}: found {quoted(line)}, expected {_TURN_LINE}")
     start, end, name, label = summary.groups()
     turn = _TURN.fullmatch(name)
     if "XX" not in name and (not turn or turn[1] != dialogue):
-        raise CorpusError(f"{where}: found turn {name!r}, expected one like {dialogue}_F000")
+        raise CorpusError(f"{where}: found turn {quoted(name)}, expected one like {dialogue}_F000")
     if label not in VOTED + NOT_KEPT:
-        raise CorpusError(f"{where}: found label {label!r}, expected one of {', '.join(VOTED + NOT_KEPT)}")
-    return Turn(name, float(start), float(end), label)
+        raise CorpusError(f"{where}: found label {quoted(label)}, expected one of {', '.join(VOTED + NOT_KEPT)}")
+    return Turn(name, to_number(where, start), to_number(where, end), label)
 
 
 def _read_votes(where: str, line: str) -> Iterator[Vote]:
     """C lines name emotions, `Anger; Neutral state;`; A lines give levels, some left open, `val 2; act 4; dom  ;`."""
     rater_line = _RATER.match(line)
     if not rater_line:
-        raise CorpusError(f"{where}: found rater's line {line!r}, expected one like 'C-E2:<TAB>Anger;<TAB>()'")
+        raise CorpusError(f"{where}: found rater's line {quoted(line)}, expected one like 'C-E2:<TAB>Anger;<TAB>()'")
     rater, given = rater_line[1], [name.strip() for name in rater_line[2].split(";") if name.strip()]
     for name in given:
         if rater.startswith("C"):
@@ -258,36 +253,79 @@ def _read_votes(where: str, line: str) -> Iterator[Vote]:
             continue
         level = _LEVEL.fullmatch(name)
         if not level:
-            raise CorpusError(f"{where}: found level {name!r}, expected one like 'val 2', 'act 4' or 'dom 3'")
+            raise CorpusError(f"{where}: found level {quoted(name)}, expected one like 'val 2', 'act 4' or 'dom 3'")
         if level[2]:
-            yield Vote(rater, LEVELS[level[1]], float(level[2]))
+            value = float(level[2])
+            if not math.isfinite(value):
+                raise CorpusError(f"{where}: found level {quoted(name)}, expected a number of 1 to 5")
+            yield Vote(rater, LEVELS[level[1]], value)
+
+
+@dataclass(frozen=True)
+class _Media:
+    """Dialogue -> its files, wherever they lie, and notes about dialogues with several."""
+
+    videos: dict[str, Path]
+    audios: dict[str, Path]
+    notes: dict[str, Issue]
+
+
+def _dialogue(name: str, evaluation: Path | None, transcript: Path | None, media: _Media) -> Dialogue:
+    """A file that is not there is named as it should be, beside those that are."""
+    folder = next(path.parents[1] for path in (evaluation, transcript) if path)
+    return Dialogue(
+        name,
+        evaluation=evaluation or folder / "EmoEvaluation" / f"{name}.txt",
+        transcript=transcript or folder / "transcriptions" / f"{name}.txt",
+        video=media.videos.get(name, folder / "avi" / "DivX" / f"{name}.avi"),
+        audio=media.audios.get(name, folder / "wav" / f"{name}.wav"),
+        notes=(media.notes[name],) if name in media.notes else (),
+    )
 
 
 def _dialog_folders(root: Path) -> list[Path]:
     """The folders that hold EmoEvaluation or transcriptions: root itself, or up to four folders below it."""
-    levels = ["*/" * deep for deep in range(5)]
-    parts = ("EmoEvaluation", "transcriptions")
-    folders = {path.parent for level in levels for part in parts for path in root.glob(level + part) if path.is_dir()}
+    parts = {"EmoEvaluation", "transcriptions"}
+    listings = walk(root, DEEP) if root.is_dir() else {}
+    folders = [folder for folder, listing in listings.items() if parts.intersection(listing.folders)]
     if not folders:
-        here = sorted(path.name for path in root.iterdir())[:8] if root.is_dir() else []
+        here = [name for names in (list_folder(root) if root.is_dir() else ()) for name in names]
         raise CorpusError(
-            f"{root}: found {', '.join(here) or 'nothing'}, expected an IEMOCAP release: folders "
+            f"{root}: found {', '.join(sorted(here)[:8]) or 'nothing'}, expected an IEMOCAP release: folders "
             "Session1 ... Session5, each with dialog/EmoEvaluation and dialog/transcriptions"
         )
     return sorted(folders)
 
 
+def _annotations(root: Path, folders: Iterable[Path], part: str) -> dict[str, Path]:
+    """Dialogue -> its file in the folders called `part`. Raises CorpusError where there are two."""
+    found: dict[str, Path] = {}
+    for path in (path for folder in folders for path in _text_files(folder / part)):
+        if path.stem in found:
+            one, other = (_relative(root, file) for file in (found[path.stem], path))
+            raise CorpusError(
+                f"{root}: found {path.stem} in {one} and in {other}, expected it once; give a folder that holds one "
+                "copy of the release"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _media(root: Path, folders: Sequence[Path]) -> _Media:
+    """Videos lie anywhere below `avi`; of several that reach equally far, the one in avi/DivX is used."""
+    homes = [dialog / "avi" for dialog in folders if (dialog / "avi").is_dir()]
+    inside = [folder for home in homes for folder in walk(home, 3)]
+    videos = [path for folder in inside for path in with_suffix(folder, *VIDEOS)]
+    chosen, notes = one_of_each(
+        root, videos, lambda path: path.stem, lambda path: (path.parent.name != "DivX", path.suffix.lower(), path)
+    )
+    audios = [path for folder in folders for path in with_suffix(folder / "wav", ".wav")]
+    return _Media(chosen, {path.stem: path for path in reversed(audios)}, {note.utterance: note for note in notes})
+
+
 def _text_files(folder: Path, read: bool = True) -> list[Path]:
-    """The text files of a folder that are named after a dialogue, or those that are not; never `._` files."""
-    files = [path for path in folder.glob("*.txt") if not path.name.startswith("._")]
-    return sorted(path for path in files if bool(_DIALOGUE.fullmatch(path.stem)) == read)
-
-
-def _films(folder: Path) -> dict[str, Path]:
-    """Dialogue -> its film, wherever it lies below `avi`; the one in avi/DivX is taken where there are several."""
-    films = [path for path in (folder / "avi").rglob("*") if path.suffix.lower() in FILMS]
-    films = [path for path in films if not path.name.startswith("._")]
-    return {path.stem: path for path in sorted(films, key=lambda path: (path.parent.name == "DivX", path))}
+    """The text files of a folder that are named after a dialogue, or those that are not; never hidden files."""
+    return [path for path in with_suffix(folder, ".txt") if bool(_DIALOGUE.fullmatch(path.stem)) == read]
 
 
 def _relative(root: Path, path: Path) -> str:

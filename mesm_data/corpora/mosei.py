@@ -1,18 +1,19 @@
-"""CMU-MOSEI: films of people talking to a camera, cut into clips; six emotions, several at once.
+"""CMU-MOSEI: videos of people talking to a camera, cut into clips; six emotions, several at once.
 
 The raw download is gone, so people hold different copies. Four layouts are known; `find_layout` says which one a folder
 has, wherever in it the parts lie. A clip's id is `<video>_<number>`, and its line in a transcript is
 `video___number___start___end___words`.
 
-    release     Raw/Videos/Full/Combined/<video>.mp4           full films
+    release     Raw/Videos/Full/Combined/<video>.mp4           full videos; or only
+                Raw/Videos/Segmented/Combined/<video>_<number>.mp4     the cut ones
                 Raw/Audio/Full/WAV_16000/<video>.wav           not required
                 Raw/Transcript/Segmented/Combined/<video>.txt  the transcript lines
-                Labels/*.csv                                   what each rater said, some clips a file
-    csd         films and transcripts as above
+                Labels/*.csv                                   each rater's votes, some clips per file
+    csd         videos and transcripts as above
                 CMU_MOSEI_Labels.csd                           means over the raters, by time
-    clips       Raw/<video>/<number>.mp4                       films that are already cut
+    clips       Raw/<video>/<number>.mp4                       videos that are already cut
                 label.csv                                      words, sentiment; emotions from Labels/*.csv or the .csd
-    processed   <video>_<number>/image_0.jpg, audio.wav        the paper's authors' tree, an image each half second
+    processed   <video>_<number>/image_0.jpg, audio.wav        the paper's authors' tree, an image every half second
                 meta.pkl                                       words and emotions
 """
 
@@ -29,9 +30,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mesm_data.corpora import by_id, read_lines, read_table
-from mesm_data.corpora._mosei_tree import FILMS, LAYOUTS, PARTS, RATED, SHEET, Tree, choose_layout, look, parts_found
-from mesm_data.errors import PAPER_DROPS, CorpusError, DataError, Issue, MediaError
+from mesm_data.corpora import by_id, read_lines, read_table, to_number, with_plausible_times
+from mesm_data.corpora._listing import list_folder, one_of_each, with_suffix
+from mesm_data.corpora._mosei_tree import LAYOUTS, PARTS, RATED, SHEET, VIDEOS, Tree, choose_layout, look, parts_found
+from mesm_data.errors import PAPER_DROPS, CorpusError, DataError, Issue, MediaError, not_a_file, quoted
 from mesm_data.pickles import read_pickle
 from mesm_data.utterance import Source, Utterance, Vote
 
@@ -40,7 +42,7 @@ SAMPLE_RATE = 44_100
 ABOUT = {
     "title": "CMU-MOSEI",
     "page": "http://multicomp.cs.cmu.edu/resources/cmu-mosei-dataset/",
-    "licence": "CMU-MOSEI, for research; the films belong to those who made them",
+    "licence": "CMU-MOSEI, for research; the videos belong to those who made them",
     "cite": "AmirAli Bagher Zadeh et al.: Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and "
     "Interpretable Dynamic Fusion Graph. ACL 2018.",
     "language": "en",
@@ -66,11 +68,12 @@ AFTER_MEDIA_END = {
 # the paper drops its four clips either way, by rule (1) or by rule (2).
 TAKEN_FROM_FOLDS = frozenset({"-NFrJFQijFE"})
 
-_LINE = re.compile(r"(.+?)___(\d+)___(-?\d+(?:\.\d+)?)___(-?\d+(?:\.\d+)?)___(.*)")
+_TIME = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|-?inf|nan)"
+_LINE = re.compile(rf"(.+?)___(\d{{1,9}})___{_TIME}___{_TIME}___(.*)")
 _CLIP_ID = re.compile(r"[^/\\]+_\d+")
 
-Votes = dict[str, list[Vote]]  # clip -> what its raters said
-Decide = Callable[[list[float]], bool]  # what the raters gave to one emotion -> whether its label is 1
+Votes = dict[str, list[Vote]]  # clip -> its raters' votes
+Decide = Callable[[list[float]], bool]  # the votes on one emotion -> whether its label is 1
 
 
 class Line(NamedTuple):
@@ -83,7 +86,7 @@ class Line(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row of the .csd: means over the raters of a stretch of film."""
+    """One row of the .csd: means over the raters of a stretch of a video."""
 
     video: str
     start: float  # seconds
@@ -92,10 +95,10 @@ class Row(NamedTuple):
 
 
 def read(root: Path, layout: str = "auto", label_policy: str = "any") -> Iterator[Utterance | Issue]:
-    """The labelled clips, sorted by id, and an Issue for each whose labels and words do not come together.
+    """The labelled clips, sorted by id, and an Issue for each whose labels and words do not match.
 
     An emotion is 1 when `any` rater gave it more than 0 (the paper's rule), when the `majority` did, or when their
-    `mean>=T`. Raises CorpusError for a folder without a known layout and for a file that does not read as it should.
+    `mean>=T`. Raises CorpusError for a folder without a known layout and for a file that does not follow its format.
     """
     tree = look(root)
     readers = {"release": _read_release, "csd": _read_csd, "clips": _read_clips, "processed": _read_processed}
@@ -106,7 +109,7 @@ def read(root: Path, layout: str = "auto", label_policy: str = "any") -> Iterato
 
 
 def find_layout(root: Path) -> str:
-    """`release`, `csd`, `clips` or `processed`. Raises CorpusError that says what is there and what each lacks."""
+    """`release`, `csd`, `clips` or `processed`. Raises CorpusError that lists what is there and what each lacks."""
     return choose_layout(look(root), "auto")
 
 
@@ -129,10 +132,10 @@ def survey(root: Path, layout: str = "auto", label_policy: str = "any") -> list[
         unlabelled = _read_transcripts(tree.transcripts).keys() - {item.id for item in utterances}
         lines.append(f"transcript lines without labels, or left out: {len(unlabelled)}")
     else:
-        lines.append("times: unknown without transcripts, so that misaligned videos (a start before 0) cannot be told")
-    fold_of = {video: part for part, videos in standard_folds().items() for video in videos}
+        lines.append("times: unknown without transcripts, so misaligned videos (a start before 0) cannot be recognised")
+    fold_of = {video: split for split, videos in standard_folds().items() for video in videos}
     videos = Counter(fold_of.get(video, "none") for video in {u.group for u in utterances})
-    lines.append("videos in standard folds: " + ", ".join(f"{part} {n}" for part, n in sorted(videos.items())))
+    lines.append("videos in standard folds: " + ", ".join(f"{split} {n}" for split, n in sorted(videos.items())))
     counts = zip(EMOTIONS, map(sum, zip(*(u.labels for u in utterances), strict=True)), strict=False)
     lines.append("labels: " + ", ".join(f"{emotion} {n}" for emotion, n in counts))
     return lines + [f"left out, {kind}: {n}" for kind, n in sorted(issues.items())]
@@ -152,16 +155,19 @@ def read_labels_csv(path: Path) -> list[Utterance]:
         votes = [Vote("mean", column, _number(where, column, row[column])) for column in (*EMOTIONS, "sentiment")]
         start, end = (_number(where, column, row[column]) for column in ("start", "end"))
         line = Line(row["video_id"], start, end, "")
-        utterances[name] = _utterance(name, Source(line.video), line, _labels(votes, _decide("any")), votes)
+        made = _utterance(name, Source(line.video), line, _labels(votes, _decide("any")), votes)
+        if isinstance(made, Issue):
+            raise CorpusError(f"{where}: found a segment that {made.detail}, expected it to end after its start")
+        utterances[name] = made
     return [utterances[name] for name in sorted(utterances)]
 
 
 def paper_drops(utterances: Iterable[Utterance]) -> list[Issue]:
-    """What the paper leaves out of all labelled clips, as far as annotations tell, sorted by id.
+    """The Issues of labelled clips that the paper drops, as far as annotations show, sorted by id.
 
     (1) The video is in no standard fold. (2) A labelled clip of the video starts before 0: the whole transcript is
-    shifted. (3) The clip starts after the end of its media: the five that are known. Of 23,259 clips these drop
-    399 + 2378 + 5; what stays is the paper's 14524 / 1765 / 4188.
+    shifted. (3) The clip starts after the end of its media: five are known. Of 23,259 clips these rules drop
+    399 + 2378 + 5, which leaves the paper's 14524 / 1765 / 4188.
     """
     in_folds = frozenset().union(*standard_folds().values())
     earliest: dict[str, Utterance] = {}
@@ -182,14 +188,16 @@ def paper_drops(utterances: Iterable[Utterance]) -> list[Issue]:
 
 @cache
 def standard_folds() -> dict[str, frozenset[str]]:
-    """Part -> the videos that the corpus's extractors put there: 2249 train, 300 valid, 678 test."""
+    """Split -> the videos that the corpus's extractors put there: 2249 train, 300 valid, 678 test."""
     package = importlib.util.find_spec("mmsdk")
     if package is None or not package.submodule_search_locations:
         raise DataError("mmsdk, which holds CMU-MOSEI's standard folds, is missing: pip install cmu-multimodal-sdk")
     # The file of lists is run by itself: importing mmsdk imports torch, which takes a second and 600 MB.
     folder = Path(package.submodule_search_locations[0], "mmdatasdk", "dataset", "standard_datasets", "CMU_MOSEI")
     lists = runpy.run_path(str(folder / "cmu_mosei_std_folds.py"))
-    return {part: frozenset(lists[f"standard_{part}_fold"]) - TAKEN_FROM_FOLDS for part in ("train", "valid", "test")}
+    return {
+        split: frozenset(lists[f"standard_{split}_fold"]) - TAKEN_FROM_FOLDS for split in ("train", "valid", "test")
+    }
 
 
 # ---- the four layouts
@@ -199,7 +207,7 @@ def _read_release(tree: Tree, label_policy: str) -> Iterator[Utterance | Issue]:
     assert tree.transcripts
     decide = _decide(label_policy)
     lines, votes = _read_transcripts(tree.transcripts), _read_ratings(tree.ratings)
-    yield from _full_films(tree, lines, votes, decide)
+    yield from _full_videos(tree, lines, votes, decide)
 
 
 def _read_csd(tree: Tree, label_policy: str) -> Iterator[Utterance | Issue]:
@@ -209,22 +217,36 @@ def _read_csd(tree: Tree, label_policy: str) -> Iterator[Utterance | Issue]:
     lines = _read_transcripts(tree.transcripts)
     votes, issues = _join_by_time(_read_means(tree.csd), lines)
     yield from issues
-    yield from _full_films(tree, lines, votes, decide)
+    yield from _full_videos(tree, lines, votes, decide)
 
 
-def _full_films(tree: Tree, lines: dict[str, Line], votes: Votes, decide: Decide) -> Iterator[Utterance | Issue]:
-    """Every clip with votes, in the film of its video. A film that is not there is named as it should be."""
+def _full_videos(tree: Tree, lines: dict[str, Line], votes: Votes, decide: Decide) -> Iterator[Utterance | Issue]:
+    """Every clip with votes, in its video or, where that is not here, in its own cut one.
+
+    A video that is not there is named as it should be.
+    """
     assert tree.transcripts
-    folder = tree.films or tree.root / "Raw" / "Videos" / "Full" / "Combined"
-    films = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in FILMS}
+    folder = tree.videos or tree.root / "Raw" / "Videos" / "Full" / "Combined"
+    videos, several = one_of_each(tree.root, with_suffix(folder, *VIDEOS), lambda path: path.stem, _preferred)
+    cut = with_suffix(tree.segments, *VIDEOS) if tree.segments else []
+    segments, more = one_of_each(tree.root, cut, lambda path: path.stem, _preferred)
+    audios = {path.stem: path for path in (with_suffix(tree.audios, ".wav") if tree.audios else [])}
+    yield from several + more
     for name, given in votes.items():
-        if name in lines:
-            video = lines[name].video
-            sound = tree.relative(tree.sounds / f"{video}.wav") if tree.sounds else None
-            source = Source(tree.relative(films.get(video, folder / f"{video}.mp4")), sound)
-            yield _timed(name, source, lines[name], _labels(given, decide), given)
-        else:
+        if name not in lines:
             yield Issue(name, "no-text", f"rated, and no line in {tree.relative(tree.transcripts)} has its number")
+            continue
+        line = lines[name]
+        if line.video not in videos and name in segments:
+            yield _cut(name, Source(tree.relative(segments[name])), line, line.text, _labels(given, decide), given)
+            continue
+        path = videos.get(line.video, folder / f"{line.video}.mp4")
+        audio = tree.relative(audios.get(line.video, tree.audios / f"{line.video}.wav")) if tree.audios else None
+        yield _utterance(name, Source(tree.relative(path), audio), line, _labels(given, decide), given)
+
+
+def _preferred(path: Path) -> tuple[int, Path]:
+    return VIDEOS.index(path.suffix.lower()), path
 
 
 def _read_clips(tree: Tree, label_policy: str) -> Iterator[Utterance | Issue]:
@@ -242,15 +264,16 @@ def _read_clips(tree: Tree, label_policy: str) -> Iterator[Utterance | Issue]:
     yield from issues
     unpaired = {issue.utterance for issue in issues}
     words = _read_sheet(tree.sheet)
-    films = _cut_films(tree.clips, {video for video, _ in words.values()})
+    videos, several = _cut_videos(tree.root, tree.clips, {video for video, _ in words.values()})
+    yield from several
     for name, (video, text) in words.items():
         if name in votes:
-            path = films.get(name, tree.clips / video / f"{name.rpartition('_')[2]}.mp4")
+            path = videos.get(name, tree.clips / video / f"{name.rpartition('_')[2]}.mp4")
             line = lines.get(name) or _own_time(tree, name, video, path)
             source = Source(tree.relative(path))
             yield _cut(name, source, line, text, _labels(votes[name], decide), votes[name])
         elif name not in unpaired:
-            yield Issue(name, "no-labels", f"{tree.sheet.name} lists it, and nothing tells its emotions")
+            yield Issue(name, "no-labels", f"{tree.sheet.name} lists it, and nothing gives its emotions")
     for name in votes.keys() - words.keys():
         yield Issue(name, "no-text", f"it has emotions, and {tree.sheet.name} does not list it")
 
@@ -259,7 +282,7 @@ def _read_processed(tree: Tree, label_policy: str) -> Iterator[Utterance | Issue
     assert tree.meta
     if label_policy != "any":
         raise CorpusError(
-            f"{tree.meta}: holds labels that were made with the policy 'any', not what raters said; "
+            f"{tree.meta}: holds labels that were made with the policy 'any', not votes; "
             f"found --label-policy {label_policy}, expected any"
         )
     lines = _read_transcripts(tree.transcripts) if tree.transcripts else {}
@@ -275,35 +298,33 @@ def _cut(
     """A clip with files of its own, which begin where it begins; nothing is cut from before 0."""
     if isinstance(line, Issue):
         return line
-    return _timed(name, replace(source, offset=max(0.0, line.start)), line._replace(text=text), labels, votes)
+    offset = max(0.0, line.start) if math.isfinite(line.start) else 0.0
+    return _utterance(name, replace(source, offset=offset), line._replace(text=text), labels, votes)
 
 
 def _own_time(tree: Tree, name: str, video: str, path: Path) -> Line | Issue:
-    """From 0 to the length of the clip's own file, where no transcript tells when in the video it is said."""
+    """From 0 to the length of the clip's own file, where no transcript gives its place in the video."""
     from mesm_data.media.probe import probe
 
-    if not path.is_file():
-        kind = "no-media" if path.suffix.lower() in FILMS else "no-sound"
-        return Issue(name, kind, f"{tree.relative(path)}: not found, and no transcript tells its length")
+    if found := not_a_file(path):
+        kind = "no-media" if path.suffix.lower() in VIDEOS else "no-sound"
+        where = "not found" if found == "no file" else f"found {found}"
+        return Issue(name, kind, f"{tree.relative(path)}: {where}, and no transcript gives its length")
     try:
         length = probe(path).duration
     except MediaError as error:
-        return Issue(
-            name, "undecodable", str(error).replace(str(path), tree.relative(path))
-        )  # not where the raw folder lies
+        detail = str(error).replace(str(path), tree.relative(path))  # not where the raw folder lies
+        return Issue(name, "undecodable", detail)
     if length is None:
-        return Issue(name, "undecodable", f"{tree.relative(path)}: does not tell its length, nor does a transcript")
+        return Issue(name, "undecodable", f"{tree.relative(path)}: does not give its length, nor does a transcript")
     return Line(video, 0.0, length, "")
 
 
-def _timed(name: str, source: Source, line: Line, labels: tuple[int, ...], votes: Sequence[Vote]) -> Utterance | Issue:
-    if line.end <= line.start:
-        return Issue(name, "bad-times", f"starts at {line.start:.3f} s and ends at {line.end:.3f} s")
-    return _utterance(name, source, line, labels, votes)
-
-
-def _utterance(name: str, source: Source, line: Line, labels: tuple[int, ...], votes: Sequence[Vote]) -> Utterance:
-    return Utterance(name, source, line.start, line.end, line.text, labels, tuple(votes), line.video, line.video)
+def _utterance(
+    name: str, source: Source, line: Line, labels: tuple[int, ...], votes: Sequence[Vote]
+) -> Utterance | Issue:
+    made = Utterance(name, source, line.start, line.end, line.text, labels, tuple(votes), line.video, line.video)
+    return with_plausible_times(made)
 
 
 def _drop(utterance: Utterance, kind: str, figures: str) -> Issue:
@@ -314,7 +335,7 @@ def _drop(utterance: Utterance, kind: str, figures: str) -> Issue:
 
 
 def _decide(label_policy: str, means: Path | None = None) -> Decide:
-    """The rule that makes labels of what raters gave; `means` is the file that holds only their means, if one does."""
+    """The rule that turns votes into labels; `means` is the file that holds only the raters' means, if one does."""
     if label_policy == "any":
         return lambda given: sum(given) > 0
     if label_policy == "majority":
@@ -326,7 +347,9 @@ def _decide(label_policy: str, means: Path | None = None) -> Decide:
         return lambda given: 2 * sum(value > 0 for value in given) > len(given)
     mean = re.fullmatch(r"mean>=(\d+(?:\.\d+)?)", label_policy)
     if not mean or float(mean[1]) == 0:
-        raise CorpusError(f"found label policy {label_policy!r}, expected any, majority, or mean>=T with T above 0")
+        raise CorpusError(
+            f"found label policy {quoted(label_policy)}, expected any, majority, or mean>=T with T above 0"
+        )
     least = float(mean[1])
     return lambda given: bool(given) and sum(given) / len(given) >= least
 
@@ -344,6 +367,10 @@ def _join_by_time(rows: Iterable[Row], lines: dict[str, Line]) -> tuple[Votes, l
     twins: set[str] = set()
     issues = []
     for row in rows:
+        if not all(map(math.isfinite, (row.start, row.end))):
+            detail = f"rated from {row.start} to {row.end} s"
+            issues.append(Issue(f"{row.video}_?{row.start}", "bad-times", detail))
+            continue
         apart = {name: _apart(row, lines[name]) for name in clips_of.get(row.video, [])}
         least = min(apart.values(), default=math.inf)
         nearest = sorted(name for name in apart if apart[name] == least)
@@ -373,31 +400,37 @@ def _apart(row: Row, line: Line) -> float:
 
 def _read_transcripts(folder: Path) -> dict[str, Line]:
     lines: dict[str, Line] = {}
-    for path in sorted(folder.glob("*.txt")):
-        for number, text in [] if path.name.startswith("._") else read_lines(path):
+    for path in with_suffix(folder, ".txt"):
+        for number, text in read_lines(path):
+            where = f"{path}:{number}"
             match = _LINE.fullmatch(text)
             if not match:
-                raise CorpusError(f"{path}:{number}: found {text!r}, expected video___number___start___end___words")
+                raise CorpusError(f"{where}: found {quoted(text)}, expected video___number___start___end___words")
             video = match[1].rpartition("/")[2]  # some copies name a folder before the video
-            line = Line(video, float(match[3]), float(match[4]), match[5].strip())
+            line = Line(video, to_number(where, match[3]), to_number(where, match[4]), match[5].strip())
             name = f"{video}_{int(match[2])}"
-            if lines.setdefault(name, line) != line:
-                raise CorpusError(
-                    f"{path}:{number}: found clip {name} again with other times or words, expected it once"
-                )
+            if str(lines.setdefault(name, line)) != str(line):  # as text, since nan differs from itself
+                raise CorpusError(f"{where}: found clip {name} again with other times or words, expected it once")
     return lines
 
 
 def _read_ratings(paths: Iterable[Path]) -> Votes:
-    """Clip -> the votes of all its raters, in the order of the files. What a rater left empty is no vote."""
+    """Clip -> the votes of all its raters, in the order of the files. What a rater left empty is no vote.
+
+    A row that was read from a file in another folder already is of another copy, and counts once.
+    """
     votes: Votes = {}
     raters: Counter[str] = Counter()
+    home: dict[tuple[str, ...], Path] = {}
     for path in paths:
         for number, row in read_table(path, RATING_COLUMNS):
+            if home.setdefault(tuple(row.values()), path.parent) != path.parent:
+                continue
             where = f"{path}:{number}"
             video, clip = row["Input.VIDEO_ID"].rpartition("/")[2], row["Input.CLIP"]
-            if not video or not re.fullmatch(r"\d+(\.0)?", clip):
-                raise CorpusError(f"{where}: found video {video!r} and clip {clip!r}, expected a name and a number")
+            if not video or not re.fullmatch(r"\d{1,9}(\.0)?", clip):
+                found = f"video {quoted(video)} and clip {quoted(clip)}"
+                raise CorpusError(f"{where}: found {found}, expected a name and a number")
             name = f"{video}_{int(float(clip))}"
             raters[name] += 1
             rater = row.get("WorkerId") or f"rater {raters[name]}"
@@ -415,7 +448,7 @@ def _read_means(path: Path) -> list[Row]:
     from mmsdk.mmdatasdk import computational_sequence
 
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it tells its progress, in colours
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints its progress, in colours
             sequence = computational_sequence(str(path))
     except (RuntimeError, KeyError, IndexError, ValueError, TypeError, AttributeError, OSError) as error:
         raise CorpusError(f"{path}: mmsdk cannot read it ({error}), expected the file CMU_MOSEI_Labels.csd") from error
@@ -434,7 +467,7 @@ def _rows_of(path: Path, video: str, data: Any) -> Iterator[Row]:
             f"expected (7,) values ({', '.join(CSD_COLUMNS)}) and (2,) times"
         )
     for (start, end), values in zip(intervals.tolist(), features.tolist(), strict=True):
-        if not all(map(math.isfinite, (start, end, *values))):
+        if not all(map(math.isfinite, values)):
             raise CorpusError(f"{path}: video {video}: found {start} - {end}: {values}, expected finite numbers")
         yield Row(video, start, end, [Vote("mean", *named) for named in zip(CSD_COLUMNS, values, strict=True)])
 
@@ -443,8 +476,8 @@ def _read_sheet(path: Path) -> dict[str, tuple[str, str]]:
     """Clip -> its video and its words, from label.csv."""
     words: dict[str, tuple[str, str]] = {}
     for number, row in read_table(path, SHEET):
-        if not row["video_id"] or not row["clip_id"].isdecimal():
-            found = f"video {row['video_id']!r} and clip {row['clip_id']!r}"
+        if not row["video_id"] or not re.fullmatch(r"\d{1,9}", row["clip_id"]):
+            found = f"video {quoted(row['video_id'])} and clip {quoted(row['clip_id'])}"
             raise CorpusError(f"{path}:{number}: found {found}, expected a name and a number")
         name = f"{row['video_id']}_{int(row['clip_id'])}"
         if name in words:
@@ -467,11 +500,12 @@ def _meta_entry(path: Path, name: Any, entry: Any) -> tuple[str, tuple[int, ...]
             isinstance(name, str)
             and _CLIP_ID.fullmatch(name)
             and len(labels) == len(EMOTIONS)
-            and all(label in (0, 1) for label in labels)
+            and all(isinstance(label, int | float) and label in (0, 1) for label in labels)
+            and _is_utf8(name + text)
         ):
             return text.strip(), tuple(map(int, labels))
     raise CorpusError(
-        f"{path}: entry {name!r}: found {str(entry)[:80]!r}, "
+        f"{path}: entry {quoted(name)}: found {quoted(entry)}, "
         "expected <video>_<number> with a text and six labels, each 0 or 1"
     )
 
@@ -482,14 +516,20 @@ def _number(where: str, column: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise CorpusError(f"{where}: found {column} {text!r}, expected a number")
+        raise CorpusError(f"{where}: found {column} {quoted(text)}, expected a number")
     return number
 
 
-def _cut_films(folder: Path, videos: Iterable[str]) -> dict[str, Path]:
-    """Clip -> its film."""
-    films = [path for video in sorted(videos) for path in (folder / video).glob("*") if path.suffix.lower() in FILMS]
-    return {f"{path.parent.name}_{int(path.stem)}": path for path in films if path.stem.isdecimal()}
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _cut_videos(root: Path, folder: Path, videos: Iterable[str]) -> tuple[dict[str, Path], list[Issue]]:
+    """Clip -> its video, and notes about clips with several."""
+    here = set(list_folder(folder).folders)
+    paths = [path for video in sorted(here.intersection(videos)) for path in with_suffix(folder / video, *VIDEOS)]
+    numbered = [path for path in paths if re.fullmatch(r"\d{1,9}", path.stem)]
+    return one_of_each(root, numbered, lambda path: f"{path.parent.name}_{int(path.stem)}", _preferred)
 
 
 def _no_emotions(tree: Tree) -> str:

@@ -67,5 +67,16 @@ def why_unreadable(path: Path, *, video: bool) -> str | None:
     return None if some else f"no {'frame' if video else 'sample'} in it can be decoded"
 
 
+def reach(path: Path) -> float:
+    """Second at which the last packet of a video ends, whatever its header claims; 0 where it does not open.
+
+    All of the file is read and nothing decoded: a truncated file falls short of a whole one.
+    """
+    try:
+        return open_video(path).end
+    except MediaError:
+        return 0.0
+
+
 def _beginning(path: Path) -> Iterator[AudioSpan]:
     return audio_spans(path, [(0.0, 0.1)], None, DecodeLog())

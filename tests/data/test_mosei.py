@@ -2,19 +2,26 @@
 
 import csv
 import json
+import math
+import os
 import pickle
+import shutil
 import subprocess
 import sys
+import time
 import wave
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
+from mesm_data.build import find_media, read_corpus
 from mesm_data.corpora import by_id, mosei
 from mesm_data.errors import CorpusError, Issue
+from mesm_data.synth.film import frame_ticks, write_avi, write_mp4
 from mesm_data.utterance import Source, Utterance, Vote
 
 
@@ -237,7 +244,7 @@ def test_where_the_raw_folder_lies_does_not_show_in_issues(tmp_path: Path) -> No
     (tmp_path / "MOSEI_RAW_PROCESSED/81406_7/audio.wav").write_bytes(b"no sound")
     (issue,) = _read(tmp_path)[1]
     assert (issue.utterance, issue.kind) == ("81406_7", "undecodable")
-    assert issue.detail.startswith("MOSEI_RAW_PROCESSED/81406_7/audio.wav: found nothing that FFmpeg can read")
+    assert issue.detail.startswith("MOSEI_RAW_PROCESSED/81406_7/audio.wav: found text, expected")
 
 
 def test_transcripts_beside_the_processed_tree_tell_its_times(tmp_path: Path) -> None:
@@ -273,10 +280,123 @@ def test_where_several_layouts_are_whole_raters_are_taken_and_another_can_be_ask
     assert _read(tmp_path, layout="clips")[0]["81406_7"].source.video == "Raw/81406/7.mp4"
 
 
-def test_a_missing_film_is_named_as_it_should_be(tmp_path: Path) -> None:
+def test_a_missing_video_is_named_as_it_should_be(tmp_path: Path) -> None:
     _release(tmp_path)
     (tmp_path / "Raw/Videos/Full/Combined/81406.mp4").unlink()
+    shutil.rmtree(tmp_path / "Raw/Videos/Segmented")
     assert _read(tmp_path)[0]["81406_7"].source.video == "Raw/Videos/Full/Combined/81406.mp4"
+
+
+@pytest.mark.parametrize("gone", ["Raw/Videos/Full", "Raw/Videos/Full/Combined/81406.mp4"])
+def test_a_segmented_video_is_used_where_the_full_one_is_not_here(tmp_path: Path, gone: str) -> None:
+    _release(tmp_path)
+    shutil.rmtree(tmp_path / gone) if (tmp_path / gone).is_dir() else (tmp_path / gone).unlink()
+    clip = _read(tmp_path)[0]["81406_7"]
+    assert clip.source == Source("Raw/Videos/Segmented/Combined/81406_7.mp4", offset=clip.start)
+
+
+def _video(path: Path, seconds: float) -> Path:
+    write = write_avi if path.suffix == ".avi" else write_mp4
+    images = [np.random.default_rng(n).integers(0, 256, (72, 64), np.uint8) for n in range(round(10 * seconds))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, images, frame_ticks((9000,), seconds), np.zeros((round(16_000 * seconds), 1), np.int16), 16_000)
+    return path
+
+
+def test_of_two_files_of_one_name_the_whole_one_is_used_and_a_note_says_so(tmp_path: Path) -> None:
+    _release(tmp_path)
+    folder = tmp_path / "Raw/Videos/Full/Combined"
+    (folder / "81406.mp4").unlink()
+    _video(folder / "81406.MP4", 3.0)
+    half = _video(folder / "81406.avi", 3.0)  # its header is whole and claims 3 s
+    os.truncate(half, half.stat().st_size // 2)
+    utterances, issues = _read(tmp_path)
+    assert utterances["81406_7"].source.video == "Raw/Videos/Full/Combined/81406.MP4"
+    (note,) = [issue for issue in issues if issue.kind == "two-files"]
+    assert note.utterance == "81406"
+    assert not note.left_out
+    assert "81406.MP4 (2.9 s)" in note.detail
+    assert "81406.avi (1.4 s)" in note.detail
+    assert note.detail.endswith("81406.MP4 is used")
+
+
+def test_of_two_cut_videos_of_one_number_the_one_that_opens_is_used(tmp_path: Path) -> None:
+    _clips(tmp_path)
+    _video(tmp_path / "Raw/81406/7.avi", 1.0)
+    utterances, issues = _read(tmp_path)
+    assert utterances["81406_7"].source.video == "Raw/81406/7.avi"
+    assert [issue.utterance for issue in issues if issue.kind == "two-files"] == ["81406_7"]
+
+
+def test_names_in_capitals_and_folders_that_are_links_are_read(tmp_path: Path) -> None:
+    _release(tmp_path / "there")
+    for path in sorted((tmp_path / "there").rglob("*.*")):
+        path.rename(path.with_suffix(path.suffix.upper()))
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/mosei").symlink_to(tmp_path / "there")
+    (tmp_path / "copy/mosei/loop").symlink_to(tmp_path / "copy")  # links may lead round in a circle
+    clip = _read(tmp_path / "copy")[0]["81406_7"]
+    assert clip.source.video == "mosei/Raw/Videos/Full/Combined/81406.MP4"
+    assert clip.source.audio == "mosei/Raw/Audio/Full/WAV_16000/81406.WAV"
+    assert len(clip.votes) == 21
+
+
+def test_a_link_that_leads_back_to_itself_is_one_missing_video(tmp_path: Path) -> None:
+    _release(tmp_path)
+    video = tmp_path / "Raw/Videos/Full/Combined/81406.mp4"
+    video.unlink()
+    video.symlink_to(video)
+    clips, _ = read_corpus("mosei", tmp_path, {})
+    _, issues = find_media(tmp_path, clips)
+    assert {(issue.utterance, issue.kind) for issue in issues} == {
+        (c.id, "no-media") for c in CLIPS if c.video == "81406"
+    }
+    assert issues[0].detail.endswith("81406.mp4: found a link that leads back to itself, expected a video file")
+
+
+def test_transcripts_and_ratings_of_another_copy_change_nothing(tmp_path: Path) -> None:
+    _release(tmp_path)
+    before = _read(tmp_path)
+    others = [clip._replace(video=f"other{n}") for n, clip in enumerate(CLIPS * 3)]
+    _transcripts(tmp_path / "A copy" / TRANSCRIPTS, clips=others)
+    _ratings(tmp_path / "A copy" / "Labels" / "all of it.csv")
+    assert _read(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["Labels/5000_batch_raw.csv", f"{TRANSCRIPTS}/81406.txt"])
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    _release(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    assert _told(tmp_path) == f"{tmp_path / name}: found a pipe, expected a file"
+
+
+@pytest.mark.parametrize("times", ["1___1e9", "1___inf", "-inf___2", "2___nan", "5___4", f"0___{'9' * 400}", "1___4e8"])
+def test_nonsense_times_cost_their_own_clip_only(tmp_path: Path, times: str) -> None:
+    _release(tmp_path)
+    with (tmp_path / TRANSCRIPTS / "81406.txt").open("a") as file:
+        file.write(f"81406___9___{times}___To the end.\n")
+    _ratings(tmp_path / "Labels" / "more.csv", [CLIPS[0]._replace(video="81406", number=9)])
+    utterances, issues = _read(tmp_path)
+    assert [(issue.utterance, issue.kind) for issue in issues] == [("81406_9", "bad-times")]
+    assert len(issues[0].detail) < 80
+    assert len(utterances) == len(CLIPS)
+
+
+def test_a_row_of_means_without_finite_times_costs_itself_only(tmp_path: Path) -> None:
+    _csd_copy(tmp_path)
+    _csd(tmp_path / "CMU_MOSEI_Labels.csd", [*CLIPS, CLIPS[0]._replace(number=99, end=math.inf)])
+    utterances, issues = _read(tmp_path)
+    assert [issue.kind for issue in issues] == ["bad-times"]
+    assert len(utterances) == len(CLIPS)
+
+
+def test_a_bad_line_of_megabytes_is_shown_by_its_beginning(tmp_path: Path) -> None:
+    _release(tmp_path)
+    (tmp_path / TRANSCRIPTS / "81406.txt").write_text("_1" * 1_000_000)
+    begun = time.perf_counter()
+    assert len(_told(tmp_path)) < 500
+    assert time.perf_counter() - begun < 2
 
 
 def test_a_copy_without_media_is_read_all_the_same(tmp_path: Path) -> None:
@@ -390,7 +510,7 @@ def test_rated_clips_without_words_are_issues(tmp_path: Path) -> None:
 def test_a_rated_clip_without_length_is_an_issue_and_an_unrated_one_is_none(tmp_path: Path) -> None:
     _transcripts(tmp_path, [CLIPS[0]._replace(start=4.0), CLIPS[3], UNRATED._replace(start=99.0)])
     _ratings(tmp_path / "ratings.csv", [CLIPS[0], CLIPS[3]])
-    assert _read(tmp_path)[1] == [Issue("-iRBcNs9oI8_0", "bad-times", "starts at 4.000 s and ends at 3.050 s")]
+    assert _read(tmp_path)[1] == [Issue("-iRBcNs9oI8_0", "bad-times", "starts at 4.0000 s and ends at 3.0500 s")]
 
 
 def test_rows_of_means_find_their_clips_by_time_alone(tmp_path: Path) -> None:
@@ -431,7 +551,7 @@ def test_cut_clips_and_emotions_that_do_not_meet_are_issues(tmp_path: Path) -> N
     _sheet(tmp_path / "label.csv", [*CLIPS[1:], UNRATED])
     assert _read(tmp_path)[1] == [
         Issue("-iRBcNs9oI8_0", "no-text", "it has emotions, and label.csv does not list it"),
-        Issue("81406_8", "no-labels", "label.csv lists it, and nothing tells its emotions"),
+        Issue("81406_8", "no-labels", "label.csv lists it, and nothing gives its emotions"),
     ]
 
 
@@ -462,7 +582,7 @@ def test_a_cut_clip_that_is_not_there_has_no_length_without_a_transcript(tmp_pat
     _touch(tmp_path / "Raw" / "81406" / "7.mp4")
     _, issues = _read(tmp_path)
     assert (
-        Issue("-iRBcNs9oI8_10", "no-media", "Raw/-iRBcNs9oI8/10.mp4: not found, and no transcript tells its length")
+        Issue("-iRBcNs9oI8_10", "no-media", "Raw/-iRBcNs9oI8/10.mp4: not found, and no transcript gives its length")
         in issues
     )
     assert [i.kind for i in issues if i.utterance == "81406_7"] == ["undecodable"]
@@ -478,7 +598,6 @@ def test_a_cut_clip_that_is_not_there_has_no_length_without_a_transcript(tmp_pat
         ("81406___9___1___2\n", "found '81406___9___1___2', expected video___number___start___end___words"),
         ("81406___x___1___2___words\n", "found '81406___x___1___2___words', expected"),
         ("81406___9___one___2___words\n", "found '81406___9___one___2___words', expected"),
-        ("81406___9___1___nan___words\n", "found '81406___9___1___nan___words', expected"),
         ("___9___1___2___words\n", "found '___9___1___2___words', expected"),
         ("more words\n", "found 'more words', expected"),
         ("81406___7___12.0___14.5___Else.\n", "found clip 81406_7 again with other times or words, expected it once"),
@@ -675,7 +794,7 @@ def test_a_folder_of_something_else_is_told_what_each_layout_needs(tmp_path: Pat
         "  expected for layout csd also transcripts (a folder of <video>.txt with lines "
         "video___number___start___end___words) and label means (CMU_MOSEI_Labels.csd)",
         "  expected for layout clips also words and sentiment (a csv file with columns video_id, clip_id, text, label) "
-        "and cut films (<video>/<number>.mp4, for the videos of that csv file)",
+        "and cut videos (<video>/<number>.mp4, for the videos of that csv file)",
         "  expected for layout processed also the authors' tree (meta.pkl beside folders <video>_<number>)",
     ]
 
@@ -684,7 +803,7 @@ def test_a_copy_that_lacks_its_labels_is_told_what_it_has(tmp_path: Path) -> Non
     _transcripts(tmp_path / TRANSCRIPTS)
     _touch(tmp_path / "Raw/Videos/Full/Combined/81406.mp4")
     told = _told(tmp_path)
-    assert f"\n  found transcripts: {TRANSCRIPTS}\n  found films: Raw/Videos/Full/Combined\n" in told
+    assert f"\n  found transcripts: {TRANSCRIPTS}\n  found videos: Raw/Videos/Full/Combined\n" in told
     assert "\n  expected for layout csd also label means (CMU_MOSEI_Labels.csd)\n" in told
 
 
@@ -809,8 +928,9 @@ def test_the_survey_says_where_things_lie_and_counts_what_is_no_issue(tmp_path: 
         "layout: release",
         f"transcripts: {TRANSCRIPTS}",
         "ratings: Labels/5000_batch_raw.csv, Labels/more.csv, Labels/mturk_extra_v2.csv",
-        "films: Raw/Videos/Full/Combined",
-        "sound: Raw/Audio/Full/WAV_16000",
+        "videos: Raw/Videos/Full/Combined",
+        "cut videos: Raw/Videos/Segmented/Combined",
+        "audio: Raw/Audio/Full/WAV_16000",
         "labelled clips: 5",
         "transcript lines without labels, or left out: 1",
         "videos in standard folds: none 1, train 2",
@@ -822,7 +942,7 @@ def test_the_survey_says_where_things_lie_and_counts_what_is_no_issue(tmp_path: 
 def test_the_survey_says_when_times_are_unknown(tmp_path: Path) -> None:
     _processed(tmp_path)
     assert (
-        "times: unknown without transcripts, so that misaligned videos (a start before 0) cannot be told"
+        "times: unknown without transcripts, so misaligned videos (a start before 0) cannot be recognised"
         in mosei.survey(tmp_path)
     )
 

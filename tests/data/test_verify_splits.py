@@ -33,7 +33,7 @@ def test_the_published_lists_of_iemocap_pass_and_what_they_cannot_show_is_said(s
     assert report.ok
     assert not report.passes(strict=True)
     assert sum(cell.ok is None for cell in report.cells) == 30
-    assert report.notes == ("Not checked, for want of labels: the cells of every emotion. Give --raw DIR.",)
+    assert report.notes == ("Not checked, no labels given: the cells of every emotion. Give --raw DIR.",)
     assert verdict(report) == "the paper's dataset, as far as it could be checked: 6 of 36 figures checked, all equal"
     assert "10 of 10" in to_text(report)
     assert "1150 of 1481" in to_text(report)
