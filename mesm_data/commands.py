@@ -21,6 +21,11 @@ class Commands(click.Group):
         super().__init__(*args, **more)
         self.resumable = resumable
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """A file whose name begins with a dash, as in `predict -x.mp4`, is a file and no option."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, [f"./{word}" if _is_file_with_dash(word) else word for word in rest]
+
     def invoke(self, ctx: click.Context) -> Any:
         _print_anything(sys.stdout)
         try:
@@ -42,6 +47,10 @@ def expect_suffix(path: Path | None, option: str, *suffixes: str) -> None:
     """Raises click.BadParameter for a file, if one is asked for, whose suffix is not one of these."""
     if path is not None and path.suffix.lower() not in suffixes:
         raise click.BadParameter(f"{path}: expected a name that ends with {' or '.join(suffixes)}", param_hint=option)
+
+
+def _is_file_with_dash(word: str) -> bool:
+    return word.startswith("-") and bool(Path(word).suffix) and Path(word).is_file()
 
 
 def _print_anything(stream: Any) -> None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mesm_data.errors import DataError
+from mesm_data.errors import DataError, not_a_file, quoted
 from mesm_data.media.audio import audio_spans
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.mel import resample
@@ -31,7 +31,6 @@ from mesm_data.media.probe import probe
 
 WHISPER_RATE = 16_000  # Hz
 PIECE = 60.0  # seconds decoded at once
-SHOWN = 80  # letters of a line in a message
 GAPLESS = 0.05  # seconds between two cues of rolling captions, at most
 
 # A clock may lack hours and fraction, have blanks around its colons (translation programs put them there) and one digit
@@ -128,8 +127,8 @@ def recognise_speech(media: str | Path, model: Path) -> Transcript:
 
 def _decode(path: Path) -> tuple[str, list[str]]:
     """The text of a file, and a note on its encoding where that is an assumption."""
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: found a folder, a pipe or a device, expected a file with a transcript")
+    if found := not_a_file(path):
+        raise DataError(f"{path}: found {found}, expected a file with a transcript")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -221,7 +220,7 @@ def _cues(path: Path, lines: Sequence[str]) -> Iterator[_Cue]:
         if skips or _is_name(filled, place, webvtt and head_of_block, head_of_block and (not cue or bool(cue.lines))):
             continue
         if cue is None:
-            raise DataError(f"{path}:{number}: found {_shown(line)}, {_EXPECTED_TIMES}")
+            raise DataError(f"{path}:{number}: found {quoted(line)}, {_EXPECTED_TIMES}")
         cue.lines.extend(_plain(line))
     if cue:
         yield cue
@@ -260,7 +259,7 @@ def _read_times(path: Path, number: int, line: str) -> _Cue | None:
             return _Cue(number, start, math.nan)
     elif not _is_broken_cue(line):
         return None
-    raise DataError(f"{path}:{number}: found {_shown(line)}, {_EXPECTED_TIMES}")
+    raise DataError(f"{path}:{number}: found {quoted(line)}, {_EXPECTED_TIMES}")
 
 
 def _is_broken_cue(line: str) -> bool:
@@ -355,13 +354,8 @@ def _timed_line(path: Path, number: int, line: str) -> _Cue:
         if match and all(math.isfinite(float(time)) for time in match.groups()[:2]):
             return _Cue(number, float(match[1]), float(match[2]), [match[3].strip()])
     raise DataError(
-        f"{path}:{number}: found {_shown(line)}, expected start and end in seconds and a text, or a cue of .srt or .vtt"
+        f"{path}:{number}: found {quoted(line)}, expected start and end in seconds and a text, or a cue of .srt or .vtt"
     )
-
-
-def _shown(line: str) -> str:
-    """The beginning of a line, for a message."""
-    return repr(line[:SHOWN]) + (f" and {len(line) - SHOWN} letters more" if len(line) > SHOWN else "")
 
 
 # ---- speech recognition

@@ -1,6 +1,7 @@
 """Any video is predicted as the dataset that the model was trained on was built; what cannot be used is said."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -314,6 +315,45 @@ def test_what_is_no_video_is_told_in_one_line(
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_a_pipe_is_refused_and_not_waited_for(run: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "video.mp4")
+    done = mesm("predict", tmp_path / "video.mp4", "--text", "So.", "--checkpoint", run)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"mesm: {tmp_path / 'video.mp4'}: found a pipe, expected ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_name_may_begin_with_a_dash(
+    run: Path, dialogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(dialogue, tmp_path / "-x.avi")
+    monkeypatch.chdir(tmp_path)
+    done = mesm("predict", "-x.avi", "--text", "So.", "--checkpoint", run, "--out", "page.html")
+    assert done.exit_code == 0, done.output
+    assert "<title>-x.avi: emotions over time</title>" in Path("page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\x00"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_text_encoder_is_one_line(
+    run: Path, dialogue: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "text" / name).write_bytes(content)
+    done = mesm("predict", dialogue, "--text", "So.", "--checkpoint", tmp_path / "run")
+    assert done.exit_code == 1, done.exception
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / "run" / "text") in done.stderr
+
+
+def test_nonsense_times_are_one_line(run: Path, dialogue: Path, tmp_path: Path) -> None:
+    for times in ("400000000.0 500000000.0", f"0 {'9' * 400}", "-9 -8"):
+        (tmp_path / "words.txt").write_text(f"{times} So.\n")
+        done = mesm("predict", dialogue, "--transcript", tmp_path / "words.txt", "--checkpoint", run)
+        assert done.exit_code == 1, done.exception
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_sound_without_picture_and_picture_without_sound_are_told_in_one_line(run: Path, tmp_path: Path) -> None:
