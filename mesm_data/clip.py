@@ -1,4 +1,4 @@
-"""What a model is fed for one utterance, `Clip`, and every number that shapes it, `Recipe`."""
+"""The input of a model for one utterance, `Clip`, and every number that shapes it, `Recipe`."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ class Recipe:
     step: float = 0.5  # seconds between two faces
     face_size: int = 48  # pixels
     face_margin: int = 2  # pixels of the crop that lie outside the box
-    min_face: int = 20  # pixels for each 480 lines of the picture begun: the smallest face looked for
+    min_face: int = 20  # pixels per 480 rows of the frame, rounded up: the smallest face detected
     face_thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)  # of MTCNN's three networks
     sample_rate: int = 16_000  # Hz; 16000 for IEMOCAP, 44100 for CMU-MOSEI
     window: float = 0.025  # seconds
@@ -36,7 +36,7 @@ class Clip:
     utterance: str
     faces: np.ndarray  # uint8 [V, 48, 48, 3], RGB
     face_times: np.ndarray  # float32 [V], seconds of the recording at which the frame is shown
-    face_boxes: np.ndarray  # float32 [V, 4], left, top, right, bottom in pixels of the whole picture; 0 where none
+    face_boxes: np.ndarray  # float32 [V, 4], left, top, right, bottom in pixels of the whole frame; 0 where none
     face_scores: np.ndarray  # float32 [V], the detector's probability; 0 where no face was found
     face_landmarks: np.ndarray  # float32 [V, 5, 2], x and y in pixels: eyes, nose, mouth corners; 0 where none
     face_found: np.ndarray  # bool [V]

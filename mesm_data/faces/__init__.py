@@ -1,1 +1,1 @@
-"""Faces in frames: detection, crops, and which face is the speaker's."""
+"""Faces in frames: detection, crops, and tracks of the people in view."""

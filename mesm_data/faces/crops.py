@@ -4,10 +4,10 @@ import numpy as np
 
 
 def smallest_face(min_face: int, height: int) -> int:
-    """Side in pixels of the smallest face looked for in a picture of this height: `min_face` for each 480 pixels begun.
+    """Side in pixels of the smallest face to detect in a frame of this height: `min_face` per 480 rows, rounded up.
 
-    A film of more pixels shows no smaller speakers, but looking for small faces takes time for every pixel.
-    The published loader of CMU-MOSEI halves such pictures for the same end.
+    A video of more pixels shows no smaller speakers, but detecting small faces takes time for every pixel.
+    The published loader of CMU-MOSEI halves such frames for the same purpose.
     """
     return min_face * -(-height // 480)
 
@@ -15,8 +15,8 @@ def smallest_face(min_face: int, height: int) -> int:
 def crop_face(image: np.ndarray, box: np.ndarray, size: int = 48, margin: int = 2) -> np.ndarray:
     """The face [size, size, 3] in the box, widened so that `margin` of the crop's pixels lie outside it.
 
-    The box is widened, cut to whole pixels and clipped to the picture as facenet-pytorch's `extract_face` does. The
-    published code hands it arrays, which it resizes by OpenCV's INTER_AREA; so does `_resize`, without OpenCV.
+    The box is widened, truncated to whole pixels and clipped to the frame as facenet-pytorch's `extract_face` does.
+    The published code passes it arrays, which it resizes by OpenCV's INTER_AREA; so does `_resize`, without OpenCV.
     """
     height, width = image.shape[:2]
     left, top, right, bottom = (float(edge) for edge in box)
@@ -27,9 +27,9 @@ def crop_face(image: np.ndarray, box: np.ndarray, size: int = 48, margin: int = 
 
 
 def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle [size, size, 3] of a picture. (The published crop is too far left, by a quarter of a 224 x 224 one.)
+    """The middle [size, size, 3] of a frame. (The published crop is too far left, by a quarter of a 224 x 224 frame.)
 
-    A picture with a side shorter than `size` is enlarged until that side fits.
+    A frame with a side shorter than `size` is enlarged until that side fits.
     """
     height, width = image.shape[:2]
     if min(height, width) < size:
@@ -41,7 +41,7 @@ def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The picture at another size as OpenCV's INTER_AREA has it, rounded to whole numbers."""
+    """The image resized as OpenCV's INTER_AREA does, rounded to whole numbers."""
     rows, columns = image.shape[:2]
     weights = _mean_weights if rows >= height and columns >= width else _blend_weights
     flat = weights(rows, height) @ image.reshape(rows, -1).astype(np.float32)  # [height, columns * 3]

@@ -1,10 +1,10 @@
-"""Where the faces are, whose they are, and their crops. Home of facenet-pytorch; torch is imported inside only.
+"""Face detection: `MTCNN`. Home of facenet-pytorch; torch is imported inside only.
 
-Pictures are uint8 [H, W, 3] RGB; boxes are left, top, right, bottom in pixels. N pictures, K boxes.
+Frames are uint8 [H, W, 3] RGB; boxes are left, top, right, bottom in pixels. N frames, K boxes.
 
-MTCNN (Zhang et al. 2016) looks at ever smaller copies of a picture with three networks: one proposes boxes, one refines
-them, one decides and adds five landmarks. `MTCNN` has the networks and weights of facenet-pytorch 2.5.3 and gives its
-boxes, in half its time.
+MTCNN (Zhang et al. 2016) runs three networks over ever smaller copies of a frame: one proposes boxes, one refines
+them, one decides and adds five landmarks. `MTCNN` has the networks and weights of facenet-pytorch 2.5.3 and returns
+its boxes, in half its time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 class MTCNN:
     """facenet-pytorch's detector for one core; boxes equal those of its own `detect` to 1e-3 pixels.
 
-    The sums are the same, their order is not: every resize and crop is read from one table of sums (exact, as pixels
-    are integers), the networks work channels-last on pieces that fit the cache, and overlapping boxes are dropped in
-    float64, so that no box depends on its neighbours in the batch. benchmarks/bench_faces.py compares boxes and time.
+    The arithmetic is the same, its order is not: every resize and crop is read from one summed-area table (exact, as
+    pixels are integers), the networks work channels-last on pieces that fit the cache, and overlapping boxes are
+    removed in float64, so that no box depends on the others in the batch. benchmarks/bench_faces.py compares boxes and time.
     """
 
     def __init__(self, min_face: int = 20, thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)) -> None:
-        """`min_face` is the smallest face looked for, see `smallest_face`; each network drops what is less likely."""
+        """`min_face` is the smallest face, see `smallest_face`; each network drops what is below its threshold."""
         self.min_face = min_face
         self.thresholds = thresholds
         self._networks = _Networks()
 
     def detect(self, images: np.ndarray) -> list[list[Detection]]:
-        """For each of the pictures [N, H, W, 3] its faces, the largest first; an empty list where there is none."""
+        """The faces in each of the frames [N, H, W, 3], the largest first; an empty list where there is none."""
         found: list[list[Detection]] = []
         for group in _groups(len(images), images.shape[1] * images.shape[2], _PIXELS_OF_SUMS):
             found += self._detect(images[group])
@@ -53,7 +53,7 @@ class MTCNN:
         return found
 
     def _propose(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Square boxes [K, 4] where the first network sees a face at some scale, and the pictures [K] they lie in."""
+        """Square boxes [K, 4] where the first network finds a face at some scale, and the frames [K] they lie in."""
         height, width = sums.shape[2] - 1, sums.shape[3] - 1
         cells = []
         for level, scale in enumerate(_pyramid(min(height, width), smallest_face(self.min_face, height))):
@@ -74,7 +74,7 @@ class MTCNN:
         return _within(boxes, owners[kept], height, width)
 
     def _refine(self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The boxes that the second network takes for faces, moved as it says, square again; and their pictures."""
+        """The boxes that the second network accepts, moved as it says and squared again; and their frames."""
         shifts, scores = _in_pieces(self._networks.refine, 48, sums, boxes, owners, 24)
         sure = scores > self.thresholds[1]
         boxes, owners, shifts, scores = boxes[sure], owners[sure], shifts[sure], scores[sure]
@@ -85,7 +85,7 @@ class MTCNN:
     def _decide(
         self, sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What the third network takes for faces: boxes [K, 4], scores [K], landmarks [K, 5, 2]; and their pictures."""
+        """The third network's faces: boxes [K, 4], scores [K], landmarks [K, 5, 2]; and their frames [K]."""
         shifts, points, scores = _in_pieces(self._networks.decide, 16, sums, boxes, owners, 48)
         sure = scores > self.thresholds[2]
         boxes, owners, shifts, points, scores = boxes[sure], owners[sure], shifts[sure], points[sure], scores[sure]
@@ -106,7 +106,7 @@ class _Networks:
         self._p, self._r, self._o = (net().to(memory_format=torch.channels_last) for net in (PNet, RNet, ONet))
 
     def propose(self, pixels: np.ndarray, threshold: float) -> tuple[np.ndarray, ...]:
-        """Pictures, rows, columns [K] of the cells that pass the threshold; their probabilities and shifts [K, 4]."""
+        """Frames, rows, columns [K] of the cells that pass the threshold; their probabilities and shifts [K, 4]."""
         import torch
         from torch.nn.functional import linear
 
@@ -116,11 +116,11 @@ class _Networks:
             x = _halved(_prelu(net.conv1(x), net.prelu1.weight))
             x = _prelu(net.conv2(x), net.prelu2.weight)
             x = _prelu(net.conv3(x), net.prelu3.weight).permute(0, 2, 3, 1)
-            # A softmax over two is the sigmoid of how far they are apart: one product for each cell, not two.
+            # A softmax over two is the sigmoid of their difference: one product per cell, not two.
             apart, bias = (part[1] - part[0] for part in (net.conv4_1.weight.flatten(1), net.conv4_1.bias))
             probability = (x @ apart + bias).sigmoid()
             owner, row, column = (probability >= threshold).nonzero().unbind(1)
-            # A few cells in a thousand pass: only they are asked where their face lies.
+            # A few cells in a thousand pass: only for these the shifts are computed.
             shifts = linear(x[owner, row, column], net.conv4_2.weight.flatten(1), net.conv4_2.bias)
             return tuple(part.numpy() for part in (owner, row, column, probability[owner, row, column], shifts))
 
@@ -141,22 +141,22 @@ class _Networks:
             return shifts.numpy(), points.numpy(), scores[:, 1].numpy()
 
 
-_PIXELS_OF_SUMS = 2_800_000  # of the pictures looked at together: their table takes 22 MB
-_PIXELS_OF_INPUT = 65_000  # that the first network takes in together: its layers then stay in the cache
-_BITS = 21  # of each of the three colours in one number
+_PIXELS_OF_SUMS = 2_800_000  # of the frames of one batch: their table takes 22 MB
+_PIXELS_OF_INPUT = 65_000  # per call of the first network: its layers then stay in the cache
+_BITS = 21  # per colour; three colours are packed in one number
 
 
 def _table_of_sums(images: np.ndarray) -> np.ndarray:
     """[N, T, H + 1, W + 1]: the sum over all pixels above and to the left.
 
     One table (T = 1, int64) holds all colours, see `_packed`, so that each corner of an area is looked up once; but a
-    picture of more than about 1060 lines has areas of which a colour's sum exceeds its bits: it takes a table for each
-    (T = 3, int32). Whatever overflows does no harm: differences wrap back to what they should be.
+    frame of more than about 1060 rows has areas of which a colour's sum exceeds its bits: it takes a table per colour
+    (T = 3, int32). Overflow does no harm: differences wrap back to the right value.
     """
-    pictures, height, width, _ = images.shape
+    count, height, width, _ = images.shape
     largest = (min(height, width) / 12 + 2) ** 2  # the most pixels that become one: the pyramid ends at 12 a side
     together = 255 * largest < 1 << _BITS
-    shape = (pictures, 1 if together else 3, height + 1, width + 1)
+    shape = (count, 1 if together else 3, height + 1, width + 1)
     sums = np.empty(shape, np.int64 if together else np.int32)
     sums[:, :, 0], sums[:, :, :, 0] = 0, 0
     for image, tables in zip(images, sums, strict=True):
@@ -178,7 +178,7 @@ def _packed(image: np.ndarray) -> np.ndarray:
 
 
 def _shrink(sums: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The whole pictures as [N, rows, columns, 3], every pixel the mean of the area it covers."""
+    """The whole frames as [N, rows, columns, 3], every pixel the mean of the area it covers."""
     top, bottom = _areas_of(sums.shape[2] - 1, rows)
     left, right = _areas_of(sums.shape[3] - 1, columns)
     strips = _take(sums, bottom, 2)
@@ -196,7 +196,7 @@ def _in_pieces(
     owners: np.ndarray,
     size: int,
 ) -> list[np.ndarray]:
-    """What the network says of each box, asked for so many at a time that crops and layers stay in the cache."""
+    """The network's outputs for each box, `piece` boxes at a time, so that crops and layers stay in the cache."""
     answers = []
     for k in range(0, len(boxes), piece):
         answers.append(network(_crops(sums, boxes[k : k + piece], owners[k : k + piece], size)))
@@ -204,7 +204,7 @@ def _in_pieces(
 
 
 def _crops(sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray, size: int) -> np.ndarray:
-    """What the boxes [K, 4] show of their pictures [K], as [K, size, size, 3]."""
+    """What the boxes [K, 4] show of their frames [K], as [K, size, size, 3]."""
     height, width = sums.shape[2] - 1, sums.shape[3] - 1
     x0, y0, x1, y1 = _whole_pixels(boxes, height, width)
     top, bottom = _areas_of(y1 - y0, size)  # [K, size]
@@ -225,7 +225,7 @@ def _crops(sums: np.ndarray, boxes: np.ndarray, owners: np.ndarray, size: int) -
 
 
 def _areas_of(pixels: int | np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """First pixel of each of the cells along a side, and the first one behind it: torch's 'area' resize."""
+    """First pixel of each of the cells along a side, and the first one after it: torch's 'area' resize."""
     side, cell = np.asarray(pixels)[..., None], np.arange(cells)
     return side * cell // cells, -(-side * (cell + 1) // cells)
 
@@ -248,16 +248,16 @@ def _network_input(totals: Sequence[np.ndarray], areas: np.ndarray) -> np.ndarra
     return pixels
 
 
-def _groups(pictures: int, pixels: int, most: int) -> Iterator[slice]:
-    """Slices of about as many pictures each, which together have at most so many pixels or are one picture."""
-    count = -(-pictures // max(1, most // pixels))
-    size = -(-pictures // max(1, count)) or 1
-    for start in range(0, pictures, size):
-        yield slice(start, min(start + size, pictures))
+def _groups(frames: int, pixels: int, most: int) -> Iterator[slice]:
+    """Slices of about as many frames each, which together have at most `most` pixels or are one frame."""
+    count = -(-frames // max(1, most // pixels))
+    size = -(-frames // max(1, count)) or 1
+    for start in range(0, frames, size):
+        yield slice(start, min(start + size, frames))
 
 
 def _pyramid(side: int, min_face: int) -> Iterator[float]:
-    """Scales at which 12 pixels, the least the first network sees, show faces of `min_face` pixels and more."""
+    """Scales at which 12 pixels, the input size of the first network, cover faces of `min_face` pixels and more."""
     scale = 12 / min_face
     side_left = side * scale
     while side_left >= 12:
@@ -273,7 +273,7 @@ def _channels_last(pixels: np.ndarray) -> "Tensor":
 
 
 def _prelu(x: "Tensor", slopes: "Tensor") -> "Tensor":
-    """PReLU over whole rows [W * C] at once: with 10 channels the kernel of torch is 5 times slower."""
+    """PReLU over whole rows [W * C] at once: with 10 channels torch's own kernel is 5 times slower."""
     from torch.nn.functional import prelu
 
     n, channels, height, width = x.shape
@@ -295,14 +295,14 @@ def _halved(x: "Tensor") -> "Tensor":
 
 
 def _whole_pixels(boxes: np.ndarray, height: int, width: int) -> tuple[np.ndarray, ...]:
-    """First column and row of each box, and the ones behind the last, of those that the picture has."""
+    """First column and row of each box within the frame, and the ones after the last."""
     x0, y0, x1, y1 = boxes.astype(np.int64).T
     x0, y0 = np.maximum(x0, 1) - 1, np.maximum(y0, 1) - 1  # facenet-pytorch's boxes count pixels from 1
     return x0, y0, np.minimum(x1, width), np.minimum(y1, height)
 
 
 def _within(boxes: np.ndarray, owners: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes of which the picture has a pixel, and their pictures."""
+    """The boxes that share a pixel with their frame, and their frames."""
     x0, y0, x1, y1 = _whole_pixels(boxes, height, width)
     inside = (x1 > x0) & (y1 > y0)
     return boxes[inside], owners[inside]
@@ -328,7 +328,7 @@ def _shifted(boxes: np.ndarray, shifts: np.ndarray) -> np.ndarray:
 def _without_overlaps(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, most: float) -> np.ndarray:
     """Indices of the boxes to keep, the likeliest first: none shares more than `most` of the union with a likelier one.
 
-    Boxes of different groups never meet: each group is moved out of the others' way, in float64, which rounds nothing.
+    Boxes of different groups never meet: each group is moved to a place of its own, in float64, which rounds nothing.
     """
     import torch
     from torchvision.ops import nms

@@ -1,4 +1,4 @@
-"""Following the speaker's face from frame to frame."""
+"""Following faces from frame to frame: `follow` the speaker, `follow_all` everyone in view."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from mesm_data.faces.detector import Detection
 def follow(candidates: Sequence[Sequence[Detection]]) -> list[int | None]:
     """For each frame, which of its faces is the speaker's: its index, or None.
 
-    `candidates` are all frames of one speaker in time order. Of all tracks through them the cheapest is taken. A face
+    `candidates` are all frames of one speaker in time order. Of all tracks through them the cheapest is chosen. A face
     costs more the smaller it is beside the largest of its frame. A step costs how far the face is from where it was, or
     from where it was going (people cross), in sides of the face, and how much its size changes; at most 1 however far,
-    so that after a cut of the film the track goes on at the new place. A frame with faces may be passed over for 0.9:
-    a stranger seen alone for one or two frames between frames of the speaker is left out, one who stays is followed.
+    so that the track continues elsewhere after a cut of the video. A frame with faces may be passed over for 0.9: a
+    stranger seen alone for one or two frames between frames of the speaker is skipped, one who stays is followed.
     """
     seen = [frame for frame, faces in enumerate(candidates) if faces]
     chosen: list[int | None] = [None] * len(candidates)
@@ -103,7 +103,7 @@ def _cheapest_track(frames: Sequence[list[_Place]]) -> list[tuple[int, int]]:
 
 
 def _step(track: _Track, place: _Place) -> float:
-    """Cost of going on to the place: how far it is from where the face was or was going to, and how much it grew."""
+    """Cost of a step to the place: how far it is from where the face was or was going to, and how much it grew."""
     last, before = track.place, track.before and track.before.place
     away = math.hypot(place.x - last.x, place.y - last.y)
     if before and math.hypot(last.x - before.x, last.y - before.y) < last.side:  # it moved there, it did not jump

@@ -1,14 +1,14 @@
-"""Stretches of a recording as mp4 films, cut to the frame and to the sample. Home of ffmpeg-python.
+"""Stretches of a recording as mp4 videos, cut to the frame and to the sample. Home of ffmpeg-python.
 
-Decoded frames are encoded again, so a clip keeps the clock of the whole project, whatever the container, the frame rate
-or the damage. Copied streams would begin at a key frame, up to seconds early.
+Decoded frames are encoded again, so a video keeps the clock of the whole project, whatever the container, the frame
+rate or the damage. Copied streams would begin at a key frame, up to seconds early.
 """
 
 import tempfile
 import wave
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -24,64 +24,71 @@ from mesm_data.files import commit_file
 from mesm_data.media.audio import audio_spans
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
-from mesm_data.media.video import frames
+from mesm_data.media.video import open_video
 from mesm_data.utterance import Utterance
 
-PIECE = 60.0  # seconds of sound held at once
+PIECE = 60.0  # seconds of audio held at once
+MAX_PADDING = 1.0  # seconds for which the last frame is repeated after the end of the recording
 _NO_MARKS = "+bitexact"  # no names of encoders, no dates: the same input gives the same bytes
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a film looks and sounds. The defaults are for keeping: one sees and hears no difference to the recording."""
+class VideoStyle:
+    """Size and quality of a written video. The defaults keep what one can see and hear of the recording."""
 
-    height: int | None = None  # pixels; None: as filmed
-    most_rate: float = 120.0  # pictures a second
-    crf: int = 18  # of x264: 18 is as good as the source, 30 is for a small picture on a page
+    height: int | None = None  # pixels; None: that of the recording
+    max_rate: float = 120.0  # frames per second
+    crf: int = 18  # of x264: 18 is as good as the source, 30 is for a small video on a page
     preset: str = "veryfast"  # of x264: faster ones make larger files
-    most_kbps: int | None = None  # of the picture
-    sound_kbps: int = 128
+    max_kbps: int | None = None  # of the video
+    audio_kbps: int = 128
 
 
-def write_videos(root: Path, utterances: Sequence[Utterance], outs: Sequence[Path], look: Look = Look()) -> None:
-    """Write each utterance of ONE recording as an mp4 (H.264, AAC): the speaker's part of the picture, their channel.
+def write_videos(
+    root: Path, utterances: Sequence[Utterance], outs: Sequence[Path], style: VideoStyle = VideoStyle()
+) -> None:
+    """Write each utterance of ONE recording as an mp4 (H.264, AAC): the speaker's part of the frame, their channel.
 
-    The picture has a steady rate, the recording's usual one. Each frame is the one shown nearest to its time; what does
-    not decode is replaced by the frame before. Raises MediaError where an utterance has no picture or no sound.
+    The frame rate is constant, the recording's usual one. Each frame is the one shown nearest to its time; a frame that
+    does not decode is replaced by the one before. Raises MediaError where an utterance has no video or no audio.
     """
     video = root / utterances[0].source.video
     offset = utterances[0].source.offset
-    rate = Fraction(min(probe(video).frame_rate or 25.0, look.most_rate)).limit_denominator(1001)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as open_films:
+    reader = open_video(video)
+    utterances = [replace(u, end=min(u.end, max(u.start, reader.end + offset) + MAX_PADDING)) for u in utterances]
+    rate = Fraction(max(1.0, min(probe(video).frame_rate or 25.0, style.max_rate))).limit_denominator(1001)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         wavs = [Path(folder) / f"{n}.wav" for n in range(len(utterances))]
-        _write_sounds(root, utterances, wavs)
-        films = [
-            open_films.enter_context(_film(u, out, wav, rate, look))
+        _write_audio(root, utterances, wavs)
+        outputs = [
+            stack.enter_context(_open_output(u, out, wav, rate, style))
             for u, out, wav in zip(utterances, outs, wavs, strict=True)
         ]
-        wanted = sorted((time - offset, n, k) for n, film in enumerate(films) for k, time in enumerate(film.times))
-        for frame in frames(video, [time for time, _, _ in wanted], DecodeLog(), height=look.height):
+        wanted = sorted(
+            (time - offset, n, k) for n, output in enumerate(outputs) for k, time in enumerate(output.times)
+        )
+        for frame in reader.frames([time for time, _, _ in wanted], DecodeLog(), height=style.height):
             for _, n, k in (wanted[index] for index in frame.indices):
-                films[n].show(k, frame.image)
-        for film in films:
-            film.finish()
+                outputs[n].show(k, frame.image)
+        for output in outputs:
+            output.finish()
 
 
 @contextmanager
-def _film(utterance: Utterance, out: Path, wav: Path, rate: Fraction, look: Look) -> "Iterator[_Film]":
-    """A film that is being written; when something fails, its encoder is stopped and nothing is left."""
-    film = _Film(utterance, out, wav, rate, look)
+def _open_output(utterance: Utterance, out: Path, wav: Path, rate: Fraction, style: VideoStyle) -> "Iterator[_Output]":
+    """A video that is being written; when something fails, its encoder is stopped and nothing is left."""
+    output = _Output(utterance, out, wav, rate, style)
     try:
-        yield film
+        yield output
     finally:
-        film.stop()
+        output.stop()
 
 
-class _Film:
-    """One film: pictures come in by their number, in order, with gaps."""
+class _Output:
+    """One video that is being written: frames come in by their number, in order, with gaps."""
 
-    def __init__(self, utterance: Utterance, out: Path, wav: Path, rate: Fraction, look: Look) -> None:
-        self.utterance, self.out, self.wav, self.rate, self.look = utterance, out, wav, rate, look
+    def __init__(self, utterance: Utterance, out: Path, wav: Path, rate: Fraction, style: VideoStyle) -> None:
+        self.utterance, self.out, self.wav, self.rate, self.style = utterance, out, wav, rate, style
         self.unfinished = out.with_name(f"{out.stem}.unfinished.mp4")
         count = max(1, round((utterance.end - utterance.start) * rate))
         self.times = utterance.start + np.arange(count) / float(rate)  # seconds of the recording
@@ -90,30 +97,30 @@ class _Film:
         self.encoder: Any = None
         self.finished = False
 
-    def show(self, number: int, image: np.ndarray) -> None:
-        picture = _part(image, self.utterance.source.crop)
+    def show(self, number: int, frame: np.ndarray) -> None:
+        image = _part(frame, self.utterance.source.crop)
         if self.last is None:
-            self._start(picture)
-        elif picture.shape != self.last.shape:  # some broadcasts change their size on the way
+            self._start(image)
+        elif image.shape != self.last.shape:  # some broadcasts change their size on the way
             height, width = self.last.shape[:2]
-            picture = np.asarray(Image.fromarray(picture).resize((width, height)))
-        self._write(picture if self.last is None else self.last, number - self.shown)
-        self._write(picture, 1)
-        self.last = picture
+            image = np.asarray(Image.fromarray(image).resize((width, height)))
+        self._write(image if self.last is None else self.last, number - self.shown)
+        self._write(image, 1)
+        self.last = image
         if self.shown == len(self.times):
             self.finish()
 
     def finish(self) -> None:
-        """Repeat the last picture to the end, and put the file under its name."""
+        """Repeat the last frame to the end, and give the file its name."""
         if self.finished:
             return
         if self.last is None:
             u = self.utterance
-            raise MediaError(f"{u.source.video}: found no picture between {u.start:.2f} s and {u.end:.2f} s for {u.id}")
+            raise MediaError(f"{u.source.video}: found no video between {u.start:.2f} s and {u.end:.2f} s for {u.id}")
         self._write(self.last, len(self.times) - self.shown)
         self.encoder.stdin.close()
         if self.encoder.wait() != 0:
-            raise DataError(self._complaint())
+            raise DataError(self._failure())
         self.encoder.stderr.close()
         commit_file(self.unfinished, self.out)
         self.finished = True
@@ -122,26 +129,26 @@ class _Film:
         if self.encoder and not self.finished:
             self.encoder.kill()
             self.encoder.wait()
-            with suppress(OSError):  # pictures that it no longer takes
+            with suppress(OSError):  # frames that it no longer takes
                 self.encoder.stdin.close()
             self.encoder.stderr.close()
             self.unfinished.unlink(missing_ok=True)
 
-    def _start(self, picture: np.ndarray) -> None:
-        height, width = picture.shape[:2]
-        look = self.look
-        shown = ffmpeg.input(
+    def _start(self, image: np.ndarray) -> None:
+        height, width = image.shape[:2]
+        style = self.style
+        frames = ffmpeg.input(
             "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=(width, height), framerate=str(self.rate)
         )
-        if look.height and look.height < height:
-            shown = shown.filter("scale", -2, look.height)
-        limits = {"maxrate": f"{look.most_kbps}k", "bufsize": f"{2 * look.most_kbps}k"} if look.most_kbps else {}
+        if style.height and style.height < height:
+            frames = frames.filter("scale", -2, style.height)
+        limits = {"maxrate": f"{style.max_kbps}k", "bufsize": f"{2 * style.max_kbps}k"} if style.max_kbps else {}
         marks = {"fflags": _NO_MARKS, "flags:v": _NO_MARKS, "flags:a": _NO_MARKS, "map_metadata": -1}
         # one thread: what x264 writes depends on their number
         command = ffmpeg.output(
-            shown, ffmpeg.input(str(self.wav)), str(self.unfinished),
-            vcodec="libx264", preset=look.preset, crf=look.crf, pix_fmt="yuv420p", threads=1,
-            acodec="aac", audio_bitrate=f"{look.sound_kbps}k", movflags="+faststart", **limits, **marks,
+            frames, ffmpeg.input(str(self.wav)), str(self.unfinished),
+            vcodec="libx264", preset=style.preset, crf=style.crf, pix_fmt="yuv420p", threads=1,
+            acodec="aac", audio_bitrate=f"{style.audio_kbps}k", movflags="+faststart", **limits, **marks,
         )  # fmt: skip
         self.encoder = ffmpeg.run_async(
             command.global_args("-v", "error"),
@@ -151,15 +158,15 @@ class _Film:
             overwrite_output=True,
         )
 
-    def _write(self, picture: np.ndarray, times: int) -> None:
+    def _write(self, image: np.ndarray, times: int) -> None:
         try:
             for _ in range(times):
-                self.encoder.stdin.write(picture.data)
+                self.encoder.stdin.write(image.data)
         except OSError:
-            raise DataError(self._complaint()) from None
+            raise DataError(self._failure()) from None
         self.shown += times
 
-    def _complaint(self) -> str:
+    def _failure(self) -> str:
         said = self.encoder.stderr.read().decode(errors="replace").strip().splitlines()
         return f"{self.out}: could not be encoded ({said[0] if said else 'ffmpeg says nothing'})"
 
@@ -172,8 +179,8 @@ def _part(image: np.ndarray, crop: tuple[float, float, float, float]) -> np.ndar
     return np.ascontiguousarray(image[top : top + max(2, high // 2 * 2), left : left + max(2, wide // 2 * 2)])
 
 
-def _write_sounds(root: Path, utterances: Sequence[Utterance], wavs: Sequence[Path]) -> None:
-    """The sound of each utterance as 16-bit mono, at the recording's own rate."""
+def _write_audio(root: Path, utterances: Sequence[Utterance], wavs: Sequence[Path]) -> None:
+    """The audio of each utterance as 16-bit mono, at the recording's own rate."""
     tracks: dict[tuple[str, int | None], list[int]] = {}
     for n, u in enumerate(utterances):
         tracks.setdefault((u.source.audio or u.source.video, u.source.channel), []).append(n)
@@ -181,16 +188,16 @@ def _write_sounds(root: Path, utterances: Sequence[Utterance], wavs: Sequence[Pa
         pieces = [(n, *piece) for n in members for piece in _pieces(utterances[n])]
         with ExitStack() as opened:
             writers: dict[int, wave.Wave_write] = {}
-            for sound in audio_spans(root / name, [(start, end) for _, start, end in pieces], channel, DecodeLog()):
-                n = pieces[sound.index][0]
+            for span in audio_spans(root / name, [(start, end) for _, start, end in pieces], channel, DecodeLog()):
+                n = pieces[span.index][0]
                 if n not in writers:
                     writers[n] = opened.enter_context(wave.open(str(wavs[n]), "wb"))
-                    writers[n].setparams((1, 2, sound.rate, 0, "NONE", ""))
-                writers[n].writeframes((sound.samples * 32767).round().astype("<i2").tobytes())
+                    writers[n].setparams((1, 2, span.rate, 0, "NONE", ""))
+                writers[n].writeframes((span.samples * 32767).round().astype("<i2").tobytes())
         for n in members:
             if n not in writers:
                 u = utterances[n]
-                raise MediaError(f"{name}: found no sound between {u.start:.2f} s and {u.end:.2f} s for {u.id}")
+                raise MediaError(f"{name}: found no audio between {u.start:.2f} s and {u.end:.2f} s for {u.id}")
 
 
 def _pieces(u: Utterance) -> list[tuple[float, float]]:

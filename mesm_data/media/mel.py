@@ -2,7 +2,7 @@
 
 The settings are those of the published code's torchaudio call: HTK mel scale, filters without norm, Hann window, power,
 centred frames with reflected edges. (librosa's own defaults are off by a factor of a thousand.) Importing librosa's
-filters takes a second, of which numba is the half: once a process, and not for `--help`.
+filters takes a second, half of it for numba: once per process, and not for `--help`.
 """
 
 import warnings
@@ -25,8 +25,8 @@ def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
 def mel_chunks(samples: np.ndarray, recipe: Recipe) -> np.ndarray:
     """float16 [A, mels, chunk] of float32 [n] at the recipe's rate: natural log of power + floor, at least one chunk.
 
-    There are 1 + n // hop frames; what they leave of the last chunk is silence. A sound shorter than half a window is
-    followed by silence, since it is too short to be reflected.
+    There are 1 + n // hop frames; the rest of the last chunk is silence. Audio shorter than half a window is padded
+    with silence, since it is too short to be reflected.
     """
     import librosa
 

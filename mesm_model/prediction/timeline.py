@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from mesm_data.files import write_text
-from mesm_data.media.encode import Look, write_videos
+from mesm_data.media.encode import VideoStyle, write_videos
 from mesm_data.report.picture import DARK, PALE, data_uri, fading, side_by_side, strip
 from mesm_data.report.sheet import SLOT, Example, face_slots, pieces
 from mesm_data.utterance import Source, Utterance
@@ -26,7 +26,7 @@ from mesm_model.runs.folder import is_finished, read_scores
 SECONDS = 12.0  # of each utterance whose faces and audio are shown
 PICTURED = 150  # utterances with images; more make the page slow
 VIDEO_MB = 24.0  # of the video on the page, about
-VIDEO = Look(height=360, most_rate=15.0, crf=30, preset="superfast", sound_kbps=48)
+VIDEO = VideoStyle(height=360, max_rate=15.0, crf=30, preset="superfast", audio_kbps=48)
 TICKS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)  # seconds between two marks of the timeline
 
 
@@ -322,8 +322,8 @@ def _example(model: Model, one: Prediction) -> Example:
 
 def _small_video(result: Result) -> bytes:
     """A small copy of the video, as far as it can be read."""
-    kbps = min(400.0, VIDEO_MB * 8000 / result.seconds - VIDEO.sound_kbps)
-    look = replace(VIDEO, most_kbps=max(20, round(kbps)))
+    kbps = min(400.0, VIDEO_MB * 8000 / result.seconds - VIDEO.audio_kbps)
+    look = replace(VIDEO, max_kbps=max(20, round(kbps)))
     whole = Utterance("film", Source(result.video.name), 0.0, result.seconds, "", (), (), "", "")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.mp4"

@@ -1,4 +1,4 @@
-"""A film is cut to the frame and to the sample, wherever key frames lie and whatever the container."""
+"""A video is cut to the frame and to the sample, wherever key frames lie and whatever the container."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from mesm_data.errors import DataError, MediaError
 from mesm_data.media import encode
 from mesm_data.media.audio import audio_spans
 from mesm_data.media.container import DecodeLog
-from mesm_data.media.encode import Look, write_videos
+from mesm_data.media.encode import VideoStyle, write_videos
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
 from mesm_data.synth.film import CLOCK, frame_ticks, write_avi, write_mp4, write_wav
@@ -62,7 +62,7 @@ def heard_in(film: Path) -> tuple[np.ndarray, int]:
 
 
 @pytest.mark.parametrize("kind", ["avi", "mp4"])
-def test_a_film_has_the_frames_of_its_utterance_and_no_others(tmp_path: Path, kind: str) -> None:
+def test_a_video_has_the_frames_of_its_utterance_and_no_others(tmp_path: Path, kind: str) -> None:
     video = write_recording(tmp_path, kind)
     cuts = [utterance(video, 2.0, 3.5), utterance(video, 3.2, 4.0), utterance(video, 0.0, 0.02)]
     outs = [tmp_path / f"{n}.mp4" for n in range(3)]
@@ -81,7 +81,7 @@ def test_of_an_uneven_rate_each_frame_is_the_one_shown_nearest_to_its_time(tmp_p
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_film_has_the_speakers_part_of_the_picture_and_their_channel(tmp_path: Path, side: int) -> None:
+def test_a_video_has_the_speakers_part_of_the_frame_and_their_channel(tmp_path: Path, side: int) -> None:
     video = write_recording(tmp_path)
     write_videos(tmp_path, [utterance(video, 2.0, 3.0, side)], [tmp_path / "cut.mp4"])
     assert numbers_in(tmp_path / "cut.mp4") == [side * 1000 + n for n in range(60, 90)]
@@ -96,7 +96,7 @@ def test_a_film_has_the_speakers_part_of_the_picture_and_their_channel(tmp_path:
     assert len(samples) == pytest.approx(RATE, abs=1024)
 
 
-def test_sound_is_the_same_however_it_is_cut_into_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audio_is_the_same_however_it_is_cut_into_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = utterance(write_recording(tmp_path), 1.003, 5.0)
     write_videos(tmp_path, [cut], [tmp_path / "whole.mp4"])
     monkeypatch.setattr(encode, "PIECE", 0.7)
@@ -110,27 +110,33 @@ def test_what_the_recording_lacks_at_its_end_is_its_last_frame(tmp_path: Path) -
     assert numbers_in(tmp_path / "cut.mp4") == [*range(60, 90), *[89] * 15]
 
 
-def test_a_small_look_is_a_small_file_of_the_same_length(tmp_path: Path) -> None:
+def test_no_more_is_written_than_the_recording_holds(tmp_path: Path) -> None:
+    video = write_recording(tmp_path, seconds=1.0)
+    write_videos(tmp_path, [utterance(video, 0.5, 1e9)], [tmp_path / "cut.mp4"])
+    assert probe(tmp_path / "cut.mp4").duration == pytest.approx(1.5, abs=0.1)  # with a second of padding
+
+
+def test_a_small_style_is_a_small_file_of_the_same_length(tmp_path: Path) -> None:
     cut = utterance(write_recording(tmp_path), 1.0, 5.0)
     write_videos(tmp_path, [cut], [tmp_path / "large.mp4"])
-    write_videos(tmp_path, [cut], [tmp_path / "small.mp4"], Look(height=48, most_rate=10, crf=30, most_kbps=50))
+    write_videos(tmp_path, [cut], [tmp_path / "small.mp4"], VideoStyle(height=48, max_rate=10, crf=30, max_kbps=50))
     small = probe(tmp_path / "small.mp4")
     assert (small.height, small.frame_rate, small.duration) == (48, 10.0, pytest.approx(4.0, abs=0.1))
     assert (tmp_path / "small.mp4").stat().st_size < (tmp_path / "large.mp4").stat().st_size
 
 
-def test_an_utterance_that_the_recording_does_not_reach_is_told_and_leaves_no_file(tmp_path: Path) -> None:
+def test_an_utterance_that_the_recording_does_not_reach_is_reported_and_leaves_no_file(tmp_path: Path) -> None:
     video = write_recording(tmp_path, seconds=2.0)
-    with pytest.raises(MediaError, match=r"sound\.wav: found no sound between 4\.00 s and 5\.00 s for u4\.0"):
+    with pytest.raises(MediaError, match=r"sound\.wav: found no audio between 4\.00 s and 5\.00 s for u4\.0"):
         write_videos(tmp_path, [utterance(video, 4.0, 5.0)], [tmp_path / "cut.mp4"])
     longer = utterance(video, 4.0, 5.0)
     write_wav(tmp_path / "sound.wav", clicks(6.0), RATE)
-    with pytest.raises(MediaError, match=r"film\.avi: found no picture between 4\.00 s and 5\.00 s for u4\.0"):
+    with pytest.raises(MediaError, match=r"film\.avi: found no video between 4\.00 s and 5\.00 s for u4\.0"):
         write_videos(tmp_path, [utterance(video, 0.0, 1.0), longer], [tmp_path / "one.mp4", tmp_path / "cut.mp4"])
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == ["one.mp4"]
 
 
-def test_what_ffmpeg_complains_of_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ffmpeg_complains_of_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = utterance(write_recording(tmp_path), 1.0, 2.0)
     monkeypatch.setattr(encode, "_program", lambda: "false")
     with pytest.raises(DataError, match=r"cut\.mp4: could not be encoded \(ffmpeg says nothing\)"):
