@@ -1,28 +1,16 @@
-"""Masks of active sites that break what is only nearly right; for the tests of everything sparse."""
+"""Masks of active sites that break code that is only nearly right, and cases of a mask and a form of its rows."""
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
 from mesm_model.sparse.sites import Sites
 
-SHAPES = {
-    "a single place": (1, 1, 1),
-    "one frame": (1, 6, 6),
-    "several frames": (3, 6, 6),
-    "a narrow grid": (2, 64, 16),
-    "odd height and width": (2, 5, 7),
-    "no frame": (0, 6, 6),
-}
-DENSITIES = {"no site": 0.0, "few sites": 0.05, "half the sites": 0.5, "all sites": 1.0}
-
 
 def masks() -> dict[str, Tensor]:
-    """bool [N, H, W] by what is special about it: every shape at every density, and some drawn by hand."""
-    found = {
-        f"{shape}, {density}": random_mask(*SHAPES[shape], share)
-        for shape in SHAPES
-        for density, share in DENSITIES.items()
-    }
+    """bool [N, H, W] by what is special about it."""
     corners = torch.zeros(2, 6, 6, dtype=torch.bool)
     corners[:, ::5, ::5] = True
     border = torch.ones(2, 6, 6, dtype=torch.bool)
@@ -31,23 +19,31 @@ def masks() -> dict[str, Tensor]:
     middle_frame_empty[1] = False
     one_site = torch.zeros(2, 6, 6, dtype=torch.bool)
     one_site[1, 0, 5] = True
-    return found | {
+    return {
+        "a single place, active": random_mask(1, 1, 1, 1.0),
+        "a single place, not active": random_mask(1, 1, 1, 0.0),
+        "no frame": random_mask(0, 6, 6, 0.5),
+        "no site": random_mask(3, 6, 6, 0.0),
+        "one site": one_site,
+        "all sites": random_mask(1, 6, 6, 1.0),
+        "half the sites of several frames": random_mask(3, 6, 6, 0.5),
+        "few sites of a narrow grid": random_mask(2, 64, 16, 0.05),
+        "odd height and width": random_mask(2, 5, 7, 0.5),
         "corners": corners,
         "border": border,
         "a frame without any site": middle_frame_empty,
-        "one site": one_site,
     }
 
 
 def random_mask(frames: int, height: int, width: int, share: float, seed: int = 0) -> Tensor:
-    """The given share of the places of every frame, drawn without regard to each other."""
+    """The given share of the places of every frame, drawn independently."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(frames, height * width, generator=generator).argsort(-1).argsort(-1)
     return (order < share * height * width).view(frames, height, width)
 
 
 def with_unused_rows(sites: Sites, room: int | None = None) -> Sites:
-    """The same sites in a buffer of `room` rows a frame, as a selection on the GPU leaves them; else 3 are spare."""
+    """The same sites in a buffer of `room` rows per frame, as a selection on a GPU returns; by default 3 are unused."""
     places = sites.height * sites.width
     counts = sites.mask.flatten(1).sum(1)
     if room is None:
@@ -59,18 +55,18 @@ def with_unused_rows(sites: Sites, room: int | None = None) -> Sites:
 
 
 def with_as_many_rows_as_places(sites: Sites) -> Sites:
-    """A buffer that only looks as if row and place were one."""
+    """A buffer with as many rows as places, in which row r is not place r."""
     return with_unused_rows(sites, sites.height * sites.width)
 
 
 def on_the_grid(sites: Sites) -> Sites:
-    """A row for every place, used or not, as pooling on the GPU leaves them."""
+    """A row for every place, used or not, as pooling on a GPU returns."""
     places = torch.arange(sites.places)
     return Sites(places, sites.frames, sites.height, sites.width, sites.mask.flatten(), on_grid=True)
 
 
-# The four ways that rows may lie, by name.
-FORMS = {
+# The four forms that rows may have, by name.
+FORMS: dict[str, Any] = {
     "packed": lambda sites: sites,
     "with unused rows": with_unused_rows,
     "with as many rows as places": with_as_many_rows_as_places,
@@ -78,8 +74,25 @@ FORMS = {
 }
 
 
+# The masks on which the three forms other than packed rows differ from each other.
+TELLING = (
+    "half the sites of several frames", "odd height and width", "a frame without any site", "no frame", "all sites",
+)  # fmt: skip
+
+
+def cases(*without: str) -> list[Any]:
+    """Parameters (mask, form): every mask with packed rows, the telling ones with each other form."""
+    pairs = [(name, "packed") for name in masks()] + [(name, form) for form in list(FORMS)[1:] for name in TELLING]
+    return [
+        pytest.param(masks()[name], FORMS[form], id=f"{name}, {form}") for name, form in pairs if name not in without
+    ]
+
+
+every_case = pytest.mark.parametrize(("mask", "form"), cases())
+
+
 def spread_rows(features: Tensor, loose: Sites) -> Tensor:
-    """The rows of features, [n, C], in a buffer that has unused rows, which are 0."""
+    """The rows of features [n, C] in a buffer with unused rows, which are 0."""
     rows = features.new_zeros(len(loose.index), features.shape[1])
     rows[loose.valid] = features
     return rows

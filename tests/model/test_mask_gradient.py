@@ -1,4 +1,4 @@
-"""What a mask learns from the sites that it left out: the derivative of the convolution with respect to the mask."""
+"""The gradient of a mask at unselected sites: the derivative of the convolution with respect to the mask."""
 
 import pytest
 import torch
@@ -11,9 +11,8 @@ from mesm_model.models.common.nucleus import select
 from mesm_model.sparse.conv import submanifold_conv, to_conv2d
 from mesm_model.sparse.mask_gradient import MaskInputs, add_mask_gradient
 from mesm_model.sparse.sites import Sites
-from tests.model.awkward import FORMS, masks, random_mask
+from tests.model.awkward import every_case, random_mask
 
-MASKS = masks()
 CIN, COUT = 3, 5
 
 
@@ -21,10 +20,9 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-@pytest.mark.parametrize("way", ["dense", "rulebook"])
-def test_the_amount_of_a_row_left_out_gets_the_derivative_of_the_mask(way, form, mask, monkeypatch):
+@every_case
+@pytest.mark.parametrize("backend", ["dense", "rulebook"])
+def test_the_gate_of_an_unselected_row_gets_the_derivative_of_the_mask(backend, mask, form, monkeypatch):
     monkeypatch.setattr("mesm_model.sparse.sites.BLOCK", 7)
     sites = Sites.from_mask(mask)
     chosen = mask & random_mask(*mask.shape, 0.5, seed=1)
@@ -35,7 +33,7 @@ def test_the_amount_of_a_row_left_out_gets_the_derivative_of_the_mask(way, form,
     y = submanifold_conv(selected.from_dense(grid), weight, selected, "rulebook").requires_grad_()
     gate = torch.ones(len(candidates.index), dtype=torch.float64, requires_grad=True)
     x = candidates.from_dense(grid)
-    out = add_mask_gradient(y, weight, MaskInputs(x, gate, candidates), selected, way)
+    out = add_mask_gradient(y, weight, MaskInputs(x, gate, candidates), selected, backend)
     (selected.to_dense(out) * weigh * chosen[:, None]).sum().backward()
 
     soft = chosen.double().requires_grad_()
@@ -49,7 +47,7 @@ def test_the_amount_of_a_row_left_out_gets_the_derivative_of_the_mask(way, form,
 
 @pytest.mark.parametrize("backend", ["dense", "rulebook"])
 @pytest.mark.parametrize("candidates", [1.0, 0.7], ids=["all sites", "some sites"])
-def test_a_level_learns_as_if_every_row_were_weighted(candidates, backend):
+def test_a_level_gets_the_gradients_of_every_row_weighted_by_attention(candidates, backend):
     """Forward a mask of zeros and ones, backward one of attention times the number of sites."""
     torch.manual_seed(0)
     level = mesm.SparseLevel("v", 1, 4, 6, mesm.Config(backend=backend)).double()
@@ -74,12 +72,12 @@ def by_the_formula(level: mesm.SparseLevel, x: Tensor, sites: Sites, query: Tens
     soft = attention * sites.mask.flatten(1).sum(1, keepdim=True)
     mask = sites.gather(hard + soft - soft.detach())[:, None]
     held = sites.gather(hard)[:, None]
-    masked = x * held + x.detach() * (mask - held)  # what is masked hears nothing itself
+    masked = x * held + x.detach() * (mask - held)  # masked rows receive no gradient
     y = selected.from_dense(F.conv2d(sites.to_dense(masked), to_conv2d(level.first.conv.weight), padding=1))
     return level.second.forward_pooled(F.relu(level.first.norm(y, selected)), selected)[0]
 
 
-def test_a_mask_that_keeps_what_tells_nothing_hears_of_what_would():
+def test_a_mask_that_selected_the_wrong_site_gets_a_gradient_from_the_right_one():
     """Of two places the unselected one holds the target; the gradient of the selected rows alone does not say so."""
     sites = Sites.all(64, 1, 2)
     target = draw(64).sign()
@@ -90,7 +88,7 @@ def test_a_mask_that_keeps_what_tells_nothing_hears_of_what_would():
     gate = torch.ones(128, dtype=torch.float64, requires_grad=True)
     out = add_mask_gradient(y, weight, MaskInputs(x, gate, sites), selected, "rulebook")
     (out[:, 0] - 1 - target).square().mean().backward()
-    kept_gradient = (y.grad[:, 0] * x[::2, 0]).mean()
-    left_gradient = gate.grad.view(64, 2)[:, 1].mean()
-    assert left_gradient < 0  # more of it would lower the loss
-    assert left_gradient.abs() > 5 * kept_gradient.abs()
+    selected_gradient = (y.grad[:, 0] * x[::2, 0]).mean()
+    unselected_gradient = gate.grad.view(64, 2)[:, 1].mean()
+    assert unselected_gradient < 0  # more of it would lower the loss
+    assert unselected_gradient.abs() > 5 * selected_gradient.abs()

@@ -5,11 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from mesm_model.sparse.sites import Sites, links, select_rows
-from tests.model.awkward import FORMS, masks, random_mask, spread_rows, with_unused_rows
+from tests.model.awkward import FORMS, every_case, masks, random_mask, spread_rows, with_unused_rows
 
 MASKS = masks()
 every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 
 
 def rows(sites, channels=3):
@@ -39,8 +38,7 @@ def test_all_sites_are_those_of_a_mask_of_ones():
     assert everything.density == 1.0
 
 
-@every_mask
-@every_form
+@every_case
 def test_features_go_to_the_grid_and_back(mask, form):
     sites = form(Sites.from_mask(mask))
     features = rows(sites)
@@ -59,9 +57,8 @@ def test_the_grid_of_all_sites_is_the_same_memory():
     assert sites.from_dense(sites.to_dense(features)).data_ptr() == features.data_ptr()
 
 
-@every_mask
-@every_form
-def test_one_value_a_row_spreads_and_collects(mask, form):
+@every_case
+def test_one_value_per_row_is_scattered_and_gathered(mask, form):
     sites = form(Sites.from_mask(mask))
     values = rows(sites)[:, 0]
     grid = sites.scatter(values, float("-inf"))
@@ -71,8 +68,7 @@ def test_one_value_a_row_spreads_and_collects(mask, form):
     assert torch.equal(found[valid], values[valid])
 
 
-@every_mask
-@every_form
+@every_case
 def test_neighbours_are_those_of_the_padded_mask(mask, form):
     sites = form(Sites.from_mask(mask))
     numbers = F.pad(sites.row_of_place.view(mask.shape), (1, 1, 1, 1), value=-1)
@@ -84,8 +80,7 @@ def test_neighbours_are_those_of_the_padded_mask(mask, form):
     assert torch.equal(sites.neighbours, expected)
 
 
-@every_mask
-@every_form
+@every_case
 def test_the_rulebook_lists_every_pair_of_neighbours_once_block_by_block(mask, form, monkeypatch):
     monkeypatch.setattr("mesm_model.sparse.sites.BLOCK", 7)
     sites = form(Sites.from_mask(mask))
@@ -102,8 +97,7 @@ def test_the_rulebook_lists_every_pair_of_neighbours_once_block_by_block(mask, f
     assert len(sites.rulebook) == max(1, -(-len(table) // 7))
 
 
-@every_mask
-@every_form
+@every_case
 def test_neighbours_in_other_sites_are_their_rows_around_mine(mask, form):
     sites, others = form(Sites.from_mask(mask)), form(Sites.from_mask(mask.flip(0, 1, 2)))
     around = F.pad(others.row_of_place.view(mask.shape), (1, 1, 1, 1), value=-1)
@@ -115,19 +109,17 @@ def test_neighbours_in_other_sites_are_their_rows_around_mine(mask, form):
     assert torch.equal(sites.neighbours_in(others), expected)
 
 
-@every_mask
-@every_form
-def test_without_leaves_the_sites_that_the_others_lack(mask, form):
+@every_case
+def test_without_returns_the_sites_that_the_others_lack(mask, form):
     sites, others = Sites.from_mask(mask), Sites.from_mask(mask & mask.flip(0, 1, 2))
     for mine, theirs in ((form(sites), others), (sites, form(others)), (form(sites), form(others))):
-        left = mine.without(theirs)
-        assert torch.equal(left.mask, mask & ~mask.flip(0, 1, 2))
-        if left.valid is not None:  # rows stay where they are
-            assert torch.equal(left.index, mine.index)
+        rest = mine.without(theirs)
+        assert torch.equal(rest.mask, mask & ~mask.flip(0, 1, 2))
+        if rest.valid is not None:  # rows stay where they are
+            assert torch.equal(rest.index, mine.index)
 
 
-@every_mask
-@every_form
+@every_case
 def test_pooling_keeps_a_place_where_any_of_its_four_was_active(mask, form):
     sites = form(Sites.from_mask(mask))
     pooled, children = sites.pool()
@@ -140,8 +132,7 @@ def test_pooling_keeps_a_place_where_any_of_its_four_was_active(mask, form):
     assert torch.equal(children, row_of_place.permute(0, 1, 3, 2, 4).reshape(-1, 4)[pooled.index])
 
 
-@every_mask
-@every_form
+@every_case
 def test_links_lead_back_from_the_pooled_rows(mask, form):
     sites = form(Sites.from_mask(mask))
     _, children = sites.pool()
@@ -150,8 +141,7 @@ def test_links_lead_back_from_the_pooled_rows(mask, form):
     assert link == [family.get(row, -1) for row in range(len(sites.index))]
 
 
-@every_mask
-@every_form
+@every_case
 def test_keeping_rows_keeps_their_sites(mask, form):
     sites = form(Sites.from_mask(mask))
     chosen = random_mask(*mask.shape, 0.5, seed=1)
@@ -160,13 +150,14 @@ def test_keeping_rows_keeps_their_sites(mask, form):
     assert torch.equal(selected.mask, mask & chosen)
 
 
-@every_mask
-@pytest.mark.parametrize("wide_form", FORMS.values(), ids=[f"from {name}" for name in FORMS])
-@pytest.mark.parametrize("kept_form", FORMS.values(), ids=[f"to {name}" for name in FORMS])
-def test_narrowing_takes_the_rows_of_the_kept_sites(mask, wide_form, kept_form):
+@pytest.mark.parametrize("name", ["half the sites of several frames", "no frame"])
+@pytest.mark.parametrize("candidate_form", FORMS.values(), ids=[f"from {name}" for name in FORMS])
+@pytest.mark.parametrize("selected_form", FORMS.values(), ids=[f"to {name}" for name in FORMS])
+def test_selecting_rows_takes_those_of_the_selected_sites(name, candidate_form, selected_form):
+    mask = MASKS[name]
     packed = Sites.from_mask(mask)
-    sites = wide_form(packed)
-    selected = kept_form(packed.keep(packed.gather(random_mask(*mask.shape, 0.5, seed=1).flatten(1))))
+    sites = candidate_form(packed)
+    selected = selected_form(packed.keep(packed.gather(random_mask(*mask.shape, 0.5, seed=1).flatten(1))))
     features = rows(sites).requires_grad_()
     taken = select_rows(features, sites, selected)
     assert torch.equal(taken, rows(selected))
