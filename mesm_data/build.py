@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,13 @@ from mesm_data.dataset import reader as reader_module
 from mesm_data.dataset import schema, writer
 from mesm_data.errors import NOTED, PAPER_DROPS, CorpusError, DataError, Issue, not_a_file
 from mesm_data.faces.detector import Detection, FaceDetector
-from mesm_data.files import exclusive, has_other_files
 from mesm_data.pool import WorkerFailed, advance, run_jobs
 from mesm_data.splits.split import Splits, make_splits
-from mesm_data.utterance import Utterance, to_json, write_utterances
+from mesm_data.state import read_state
+from mesm_data.utterance import Utterance, by_recording
 
 PARTS = "parts"
+MARKER = {"rows": {str: [int]}, "issues": [{"utterance": str, "kind": str, "detail": str}], "failed": bool}
 TOOLS = ("mesm", "av", "facenet-pytorch", "librosa", "numpy", "pyarrow", "torch")
 
 
@@ -109,12 +109,11 @@ def build(corpus: str, raw: Path, out: Path, settings: Settings) -> Summary:
     """
     begun = time.monotonic()
     plan = make_plan(corpus, raw, out, settings)
-    _check_folder(out, plan.record)
-    out.mkdir(parents=True, exist_ok=True)
-    with exclusive(out, "builds"):
-        _start(out, plan.record)
+    claim = files.Plan("build.json", plan.record, "build", "builds", {str: object}, _what_differs)
+    with files.claim_folder(out, claim):
         todo = [] if (out / "index.json").is_file() else [job for job in plan.jobs if not _is_done(job)]
         if not (out / "index.json").is_file():
+            (out / PARTS).mkdir(exist_ok=True)
             _run(plan, todo, settings)
             finish(out, plan, settings)
         if (out / PARTS).exists():  # after the index, since a build may be killed while they are removed
@@ -129,12 +128,9 @@ def make_plan(corpus: str, raw: Path, out: Path, settings: Settings) -> Plan:
     splits, unsplit = make_splits(settings.scheme, corpus, utterances, seed=settings.seed, lists=settings.lists)
     split_of = {name: split for split, ids in splits.ids.items() for name in ids}
     wanted, missing = find_media(raw, [u for u in utterances if u.id in split_of])
-    recordings: dict[tuple[str, float], list[Utterance]] = {}
-    for u in wanted:
-        recordings.setdefault((u.source.video, u.source.offset), []).append(u)
     jobs = tuple(
-        Job(f"{n:05d}", raw, out, corpus, settings.recipe, tuple(group), tuple(split_of[u.id] for u in group))
-        for n, (_, group) in enumerate(sorted(recordings.items()))
+        Job(f"{n:05d}", raw, out, corpus, settings.recipe, group, tuple(split_of[u.id] for u in group))
+        for n, group in enumerate(by_recording(wanted))
     )
     record = {
         "schema_version": schema.SCHEMA_VERSION,
@@ -183,14 +179,11 @@ def run_job(job: Job) -> dict[str, Any]:
     folder = job.out / PARTS
     for split, members in rows.items():
         writer.write_table(folder / f"{job.name}-{split}.parquet", schema.to_table(members), {})
-    clips = [row.clip for members in rows.values() for row in members]
     marker = {
         "rows": {
             split: [row.clip.faces.nbytes + row.clip.mels.nbytes for row in members] for split, members in rows.items()
         },
         "issues": [asdict(issue) for outcome in outcomes for issue in outcome.issues],
-        "faces": sum(len(clip.face_found) for clip in clips),
-        "faces_found": sum(int(clip.face_found.sum()) for clip in clips),
         "failed": any(issue.kind == "job-failed" for outcome in outcomes for issue in outcome.issues),
     }
     files.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
@@ -200,32 +193,10 @@ def run_job(job: Job) -> dict[str, Any]:
 def finish(out: Path, plan: Plan, settings: Settings) -> None:
     """Gather the rows of all jobs into shards of even size and write the index; the same rows give the same bytes."""
     markers = {job.name: _read_marker(job) for job in plan.jobs}
-    for leftover in (out / "shards").glob("*"):
-        leftover.unlink()
-    (out / "shards").mkdir(exist_ok=True)
-    metadata = _metadata(plan)
-    listed, hashes, light = [], [], []
-    for split in plan.splits.ids:
-        for name, table in _even_shards(out, plan, markers, split, int(settings.shard_mb * 1_000_000)):
-            hashes += schema.content_hashes(table)
-            light += table.select(["id", "split", "labels"]).to_pylist()
-            writer.write_table(out / name, table, metadata | {"shard": name})
-            listed.append({"name": name, "split": split, "rows": table.num_rows})
-    issues = _all_issues(plan, markers)
-    kept = {row["id"] for row in light}
-    _write_notes(out, [u for job in plan.jobs for u in job.utterances if u.id in kept], issues)
-    names = [shard["name"] for shard in listed] + ["build.json", "issues.jsonl", "utterances.jsonl"]
-    index = metadata | {
-        "about": corpora.about({"corpus": plan.corpus}),  # so that cards and reports need no corpus module
-        "shards": listed,
-        "files": {n: {"bytes": (out / n).stat().st_size, "sha256": files.sha256_of(out / n)} for n in names},
-        "content": schema.overall_hash(hashes),
-        "counts": schema.count_rows(light, plan.emotions),
-        "issues": dict(sorted(Counter(issue.kind for issue in issues).items())),
-        "faces": sum(m["faces"] for m in markers.values()),
-        "faces_found": sum(m["faces_found"] for m in markers.values()),
-    }
-    files.write_text(out / "index.json", json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    size = int(settings.shard_mb * 1_000_000)
+    shards = (shard for split in plan.splits.ids for shard in _even_shards(out, plan, markers, split, size))
+    utterances = (u for job in plan.jobs for u in job.utterances)
+    writer.write_dataset(out, _metadata(plan), shards, utterances, _all_issues(plan, markers), more=["build.json"])
 
 
 # ---- the plan
@@ -260,29 +231,6 @@ def _raw_digest(raw: Path, utterances: Sequence[Utterance]) -> str:
         size = path.stat().st_size if not_a_file(path) is None else "-"
         digest.update(os.fsencode(name) + f" {size}\n".encode())
     return digest.hexdigest()
-
-
-def _start(out: Path, record: dict[str, Any]) -> None:
-    """Write build.json, unless it is there."""
-    _check_folder(out, record)  # again: another build may have begun and ended meanwhile
-    if not (out / "build.json").is_file():
-        files.write_text(out / "build.json", json.dumps(record, indent=1) + "\n")
-    if not (out / "index.json").is_file():
-        (out / PARTS).mkdir(exist_ok=True)
-
-
-def _check_folder(out: Path, record: dict[str, Any]) -> None:
-    """Raises DataError where the folder holds anything but this build."""
-    path = out / "build.json"
-    if path.is_file():
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        differs = _what_differs(begun, record)
-        if differs:
-            raise DataError(
-                f"{path}: this folder holds a build {differs}; give another --out, or delete {out} to start over"
-            )
-    elif has_other_files(out, "build.json.tmp"):
-        raise DataError(f"{out}: not empty and no build of this program (no build.json); give another --out")
 
 
 def _what_differs(begun: dict[str, Any], record: dict[str, Any]) -> str | None:
@@ -399,7 +347,7 @@ def _check_lost(lost: Sequence[Issue], total: int, limit: float) -> None:
 def _give_up(job: Job, reason: str) -> dict[str, Any]:
     """The marker of a job whose worker died: its utterances become Issues, the build continues."""
     issues = [asdict(Issue(u.id, "job-failed", f"{u.source.video}: {reason}")) for u in job.utterances]
-    marker = {"rows": {}, "issues": issues, "faces": 0, "faces_found": 0, "failed": True}
+    marker = {"rows": {}, "issues": issues, "failed": True}
     files.write_text(_marker(job), json.dumps(marker, sort_keys=True) + "\n")
     return marker
 
@@ -429,7 +377,7 @@ def _marker(job: Job) -> Path:
 
 
 def _read_marker(job: Job) -> dict[str, Any]:
-    return json.loads(_marker(job).read_text(encoding="utf-8"))
+    return read_state(_marker(job), MARKER, "delete it, and the same command decodes its recording again")
 
 
 def _decode(job: Job) -> list[Any]:
@@ -464,37 +412,27 @@ def _even_shards(
     pieces = [piece for piece in pieces if piece]
     for k, piece in enumerate(pieces):
         slices = [(out / PARTS / f"{name}-{split}.parquet", rows[0], len(rows)) for name, rows in piece.items()]
-        yield f"shards/{split}-{k:05d}-of-{len(pieces):05d}.parquet", writer.gather(slices)
+        yield writer.shard_name(split, k, len(pieces)), writer.gather(slices)
 
 
 def _metadata(plan: Plan) -> dict[str, Any]:
     """The metadata of the index and of every shard."""
-    recipe = plan.jobs[0].recipe if plan.jobs else Recipe()
-    return {
-        "schema_version": schema.SCHEMA_VERSION,
-        "corpus": plan.corpus,
-        "emotions": list(plan.emotions),
-        "recipe": plan.record["recipe"],
-        "recipe_digest": recipe.digest,
-        "reader": plan.record["reader"],
-        "raw": plan.record["raw"],
-        "split": plan.splits.scheme,
-        "split_digest": plan.splits.digest,
-        "tools": {name: version(name) for name in TOOLS},
-    }
+    return writer.describe(
+        plan.corpus,
+        plan.emotions,
+        plan.jobs[0].recipe if plan.jobs else Recipe(),
+        scheme=plan.splits.scheme,
+        split_digest=plan.splits.digest,
+        reader=plan.record["reader"],
+        raw=plan.record["raw"],
+        tools=TOOLS,
+        about=corpora.about({"corpus": plan.corpus}),  # so that cards and reports need no corpus module
+    )
 
 
 def _all_issues(plan: Plan, markers: Mapping[str, dict[str, Any]]) -> list[Issue]:
     found = [Issue(**fields) for marker in markers.values() for fields in marker["issues"]]
     return sorted([*plan.issues, *found], key=lambda issue: (issue.utterance, issue.kind, issue.detail))
-
-
-def _write_notes(out: Path, utterances: Sequence[Utterance], issues: Sequence[Issue]) -> None:
-    lines = "".join(to_json(asdict(issue)) + "\n" for issue in issues)
-    files.write_text(out / "issues.jsonl", lines)
-    temporary = out / "utterances.jsonl.tmp"
-    write_utterances(temporary, sorted(utterances, key=lambda u: u.id))
-    files.commit_file(temporary, out / "utterances.jsonl")
 
 
 def _summary(out: Path, plan: Plan, seconds: float, resumed: int) -> Summary:

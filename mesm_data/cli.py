@@ -478,7 +478,7 @@ def _print_bayes_optimal(out: Path, write: str, train: int | None, seed: int) ->
     from mesm_data.synth import planted, pointer, synthetic_dataset
 
     writer = {"write_planted": planted.write_planted, "write_pointer": pointer.write_pointer}[write]
-    bayes_optimal = writer(out, synthetic_dataset.sizes(train or synthetic_dataset.TRAIN), seed)
+    bayes_optimal = writer(out, synthetic_dataset.default_sizes(train or synthetic_dataset.TRAIN), seed)
     click.echo(synthetic_dataset.describe(bayes_optimal))
     click.echo(f"Written to {out}; the same figures are in {out / 'bayes_optimal.json'}")
 

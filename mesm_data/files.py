@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, SoftFileLock, Timeout
 
 from mesm_data.errors import DataError
-from mesm_data.state import excerpt, read_state
+from mesm_data.state import excerpt, read_state, to_json
 
 LOCK = "lock"  # the file that is there while a process is at work in a folder, or was killed at it
 UNFINISHED = ".unfinished"
@@ -42,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write a small JSON file whole or not at all, indented, keys in their order."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, to_json(content, indent=1) + "\n")
 
 
 def commit_file(temporary: Path, path: Path) -> None:

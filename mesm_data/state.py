@@ -11,6 +11,7 @@ A shape is written as the JSON that it describes:
     {"name": str, "rows": int, "note?": str}    an object with these keys at least; "?" marks one that may be absent
     {str: int}               an object with any keys, all values alike
     [float]                  a list of any length, all elements alike
+    [str, float]             a list of exactly these
     (str, None)              one of several shapes
 """
 
@@ -66,6 +67,16 @@ def excerpt(value: Any) -> str:
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
+def to_json(content: Any, indent: int | None = None) -> str:
+    """JSON with letters as they are; with escapes only where a file name is not UTF-8, so that it can be written."""
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent)
+    return text
+
+
 def _read(path: Path, mend: str, error: type[DataError]) -> str:
     if found := regular_file(path):
         raise error(f"{path}: found {found}, expected a file; {mend}")
@@ -98,9 +109,16 @@ def _problem(value: Any, shape: Any, place: str) -> str | None:
     if isinstance(shape, dict) and isinstance(value, dict):
         return _object_problem(value, shape, place)
     if isinstance(shape, list) and isinstance(value, list):
-        problems = (_problem(one, shape[0], f"{place}[{n}]") for n, one in enumerate(value))
-        return next((problem for problem in problems if problem), None)
+        return _list_problem(value, shape, place)
     return None if _is_plain(value, shape) else _unlike(value, shape, place)
+
+
+def _list_problem(value: list[Any], shape: list[Any], place: str) -> str | None:
+    shapes = shape * len(value) if len(shape) == 1 else shape
+    if len(shapes) != len(value):
+        return f"{place or 'it'}: found {len(value)} elements, expected {len(shapes)}"
+    problems = (_problem(one, its, f"{place}[{n}]") for n, (one, its) in enumerate(zip(value, shapes, strict=True)))
+    return next((problem for problem in problems if problem), None)
 
 
 def _object_problem(value: dict[str, Any], shape: dict[Any, Any], place: str) -> str | None:

@@ -10,11 +10,11 @@ out/iemocap/
 import bisect
 import difflib
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -24,14 +24,15 @@ import pyarrow.parquet as pq
 
 from mesm_data.clip import Clip, Recipe
 from mesm_data.dataset.item import Item
-from mesm_data.dataset.schema import INDEX, ROW_GROUP, SCHEMA_VERSION, faces_of, mels_of
+from mesm_data.dataset.schema import ARRAYS, INDEX, ROW_GROUP, SCHEMA_VERSION, faces_of, mels_of
 from mesm_data.errors import DataError, ShardError
+from mesm_data.state import read_state
 from mesm_data.utterance import Source, Utterance, Vote
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ARRAYS = ("faces", "mels")  # the columns that hold nearly all bytes
+ISSUE = {"utterance": str, "kind": str, "detail": str}  # shape of a line of issues.jsonl
 
 
 def load(folder: str | Path) -> "Dataset":
@@ -50,16 +51,14 @@ def load(folder: str | Path) -> "Dataset":
             else "expected a folder made by `mesm-data build`"
         )
         raise ShardError(f"{path}: not found; {way_out}")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        version = index["schema_version"]
-        missing = [name for name in INDEX if name not in index]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ShardError(f"{path}: not an index of a dataset ({error}); build the dataset again") from None
-    if missing:
-        raise ShardError(f"{path}: lacks {', '.join(missing)}; build the dataset again")
-    if version != SCHEMA_VERSION:
-        raise ShardError(f"{path}: schema version {version}, this mesm reads {SCHEMA_VERSION}; build the dataset again")
+    again = "not an index of a dataset; delete it and build the dataset again"
+    index = read_state(path, {"schema_version": int}, again, ShardError)
+    if index["schema_version"] != SCHEMA_VERSION:
+        raise ShardError(_of_another_version(folder, index))
+    index = read_state(path, INDEX, again, ShardError)
+    for split in dict.fromkeys(shard["split"] for shard in index["shards"]):
+        if lacking := {"utterances", *index["emotions"]} - set(index["counts"].get(split, ())):
+            raise ShardError(f"{path}: counts.{split} lacks {', '.join(sorted(lacking))}; {again}")
     return Dataset(folder, index)
 
 
@@ -269,6 +268,18 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
         raise ShardError(f"{path}: not found, though index.json names it; build the dataset again") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{path}: not a whole Parquet file ({error}); build the dataset again") from None
+
+
+def _of_another_version(folder: Path, index: Mapping[str, Any]) -> str:
+    """Which version wrote a dataset, and how it is made again."""
+    tools, corpus, found = index.get("tools"), index.get("corpus"), index["schema_version"]
+    writer = tools.get("mesm", "?") if isinstance(tools, dict) else "?"
+    make = f"synth {corpus}" if index.get("raw", "") is None else f"build {corpus} --raw RAW"
+    mend = f"delete {folder} and run `mesm-data {make} --out {folder}`" if found < SCHEMA_VERSION else "update mesm"
+    return (
+        f"{folder / 'index.json'}: written by mesm {writer} with schema version {found}, mesm {version('mesm')} reads "
+        f"{SCHEMA_VERSION}; {mend}"
+    )
 
 
 def _utterance(row: Mapping[str, Any]) -> Utterance:

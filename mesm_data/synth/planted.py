@@ -1,18 +1,19 @@
-"""Datasets with a known signal, so that it is known how well a model can do: `write_planted` and `write_pointer`.
+"""Datasets with a planted signal, for which the best possible accuracy is known: `write_planted` and, in pointer.py,
+`write_pointer`.
 
     out/planted/
-        index.json, shards/, utterances.jsonl, issues.jsonl    as of any dataset, see shards.py
-        bayes_optimal.json                                          the best reachable accuracy and AUC, by set of modalities
-        places.jsonl                                           pointer: where the true places are
+        index.json, shards/, utterances.jsonl, issues.jsonl    as in any dataset, see dataset/reader.py
+        bayes_optimal.json    the best reachable accuracy and AUC, by set of modalities
+        places.jsonl          pointer only: where the true places are
 
-An utterance has each emotion with chance 1/2. A modality shows for it the evidence m * s + n, where s is +1 or -1 and n
-is normal noise; m says how much the modality tells. Emotions and noise are independent of each other, so the best
-decision is known exactly.
+An utterance has each emotion with probability 1/2. For each emotion a modality carries the evidence m * s + n, where s
+is +1 or -1 and n is standard normal noise; m sets how informative the modality is. Emotions and noise are independent,
+so the best decision is known exactly.
 
-planted   faces: contrast of a checkered patch, at another place for each emotion; mels: level of a band; text: one of
-          eight words from weak to strong. Every modality has its own share: T+A+V > any pair > any single one.
+planted   faces: contrast of a checkered patch, at a different place for each emotion; mels: level of a band; text: one
+          of eight words from weak to strong. Each modality adds evidence of its own: T+A+V > any pair > any single one.
 pointer   faces and mels: four marked places are brighter or darker, louder or softer, three of them at random; the text
-          names the mark of the true one and says nothing else. Only a model that looks where the text points gets far.
+          names the mark of the true one and nothing else. Only a model that attends where the text points does well.
 """
 
 import math
@@ -26,16 +27,16 @@ from mesm_data.synth.synthetic_dataset import (
     MODALITIES,
     BayesOptimal,
     Sample,
+    default_sizes,
     normal_cdf,
     plain_faces,
     plain_mels,
-    sizes,
     to_pixels,
     write_samples,
 )
 
 EVIDENCE = {"T": 0.9, "A": 0.75, "V": 0.6}
-WORDS = {  # from what speaks against the emotion to what speaks for it
+WORDS = {  # from evidence against the emotion to evidence for it
     "anger": ("placid", "mellow", "civil", "curt", "annoyed", "cross", "angry", "furious"),
     "happiness": ("wretched", "glum", "sober", "content", "pleased", "glad", "merry", "overjoyed"),
     "sadness": ("bouncy", "lively", "bright", "quiet", "gloomy", "sad", "tearful", "desolate"),
@@ -43,7 +44,7 @@ WORDS = {  # from what speaks against the emotion to what speaks for it
 }
 
 
-EDGES = np.array([-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8])  # of the evidence, between two words
+EDGES = np.array([-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8])  # boundaries of the evidence between two words
 FILLERS = tuple(
     (  # noqa: SIM905
         "the a this that it we they one two some any here there now then with from about after before under over into "
@@ -60,11 +61,12 @@ BAND = 10
 
 
 def write_planted(
-    out: Path, parts: Mapping[str, int] | None = None, seed: int = 0, evidence: Mapping[str, float] = EVIDENCE
+    out: Path, sizes: Mapping[str, int] | None = None, seed: int = 0, evidence: Mapping[str, float] = EVIDENCE
 ) -> dict[str, BayesOptimal]:
-    """Write the planted dataset and return its bayes_optimal.
+    """Write the planted dataset into `out` and return its Bayes-optimal figures by set of modalities.
 
-    `parts` says how many utterances each part has, `evidence` is m of each modality; 0 makes it carry nothing.
+    `sizes` are the utterances of each split, `evidence` is m of each modality; 0 makes a modality uninformative. Raises
+    DataError where `out` holds something.
     """
 
     def sample(rng: np.random.Generator) -> Sample:
@@ -83,12 +85,17 @@ def write_planted(
         for name in MODALITIES
     }
     settings = {"seed": seed, "evidence": dict(evidence)}
-    write_samples(out, "planted", EMOTIONS, parts or sizes(), settings, sample, bayes_optimal)
+    write_samples(out, "planted", EMOTIONS, sizes or default_sizes(), settings, sample, bayes_optimal)
     return bayes_optimal
 
 
 def planted_bayes_optimal(graded: Sequence[float], text: float) -> BayesOptimal:
-    """Exact figures for modalities with graded evidence of these strengths, and text, which has 8 words for it."""
+    """Exact figures for modalities with graded evidence of these strengths, and text, which quantises it to 8 words.
+
+    The log-likelihood ratio of a graded modality is 2 m x, and 2 g x for several with g the root of the sum of m
+    squared; that of a word is the log ratio of its probabilities under both signs. AUC is the probability that the
+    ratio of a positive exceeds that of a negative.
+    """
     g = math.sqrt(sum(m * m for m in graded))
     for_it = np.diff([0.0, *(normal_cdf(edge - text) for edge in EDGES), 1.0])
     against = for_it[::-1]
@@ -114,7 +121,7 @@ def _words(told: np.ndarray, rng: np.random.Generator) -> str:
 
 
 def _scattered(words: Sequence[str], fillers: int, rng: np.random.Generator) -> str:
-    """The words among others, in random order, as a sentence."""
+    """The words among filler words, in random order, as a sentence."""
     said = [*words, *rng.choice(FILLERS, fillers)]
     rng.shuffle(said)
     return " ".join(said).capitalize() + "."

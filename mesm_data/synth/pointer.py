@@ -1,4 +1,4 @@
-"""The pointer dataset: the text names where in the audio and the frames the signal is."""
+"""The pointer dataset: the text names where in the faces and the mels the signal is. See planted.py."""
 
 import itertools
 import math
@@ -12,20 +12,20 @@ from mesm_data.synth.synthetic_dataset import (
     SUGGESTED,
     BayesOptimal,
     Sample,
+    default_sizes,
     normal_cdf,
     plain_faces,
     plain_mels,
-    sizes,
     to_pixels,
     write_samples,
 )
 
-# Attention learns to point later than the rest learns to read, and better through a gate: docs/results.md.
+# Attention learns to point after the rest has learned to read, and better through a gate: docs/results.md.
 SUGGESTED_TO_POINT = SUGGESTED | {"attention_gradient": "gate", "epochs": 16, "top_p_anneal": 0.8}
 POINTED_EVIDENCE = {"A": 1.5, "V": 1.5}
 COLOURS = {"red": (40, -20, -20), "green": (-20, 40, -20), "blue": (-20, -20, 40), "yellow": (25, 25, -40)}
 RHYTHMS = {"slow": (8, 0), "quick": (4, 0), "low": (0, 8), "high": (0, 4)}  # name -> period over time, over mels
-POINTING = "Look at the {} place and listen for the {} one."  # always the same words, or models learn them by heart
+POINTING = "Look at the {} place and listen for the {} one."  # always the same words, or models memorise them
 QUARTERS = ((2, 2), (2, 26), (26, 2), (26, 26))  # top, left of a place of QUARTER x QUARTER pixels
 QUARTER = 20
 STRIPS = (4, 36, 68, 100)  # first mel of a place of STRIP mels, as long as the chunk
@@ -33,9 +33,12 @@ STRIP = 24
 
 
 def write_pointer(
-    out: Path, parts: Mapping[str, int] | None = None, seed: int = 0, evidence: Mapping[str, float] = POINTED_EVIDENCE
+    out: Path, sizes: Mapping[str, int] | None = None, seed: int = 0, evidence: Mapping[str, float] = POINTED_EVIDENCE
 ) -> dict[str, BayesOptimal]:
-    """Write the pointer dataset and return its bayes_optimal, for models that follow the text and for those that do not."""
+    """Write the pointer dataset into `out` and return its Bayes-optimal figures, with text and without.
+
+    Arguments as of `write_planted`. Raises DataError where `out` holds something.
+    """
 
     def sample(rng: np.random.Generator) -> Sample:
         labels = rng.integers(0, 2, len(EMOTIONS))
@@ -60,16 +63,18 @@ def write_pointer(
 
     bayes_optimal = pointer_bayes_optimal(evidence)
     settings = {"seed": seed, "evidence": dict(evidence)}
-    write_samples(out, "pointer", EMOTIONS, parts or sizes(), settings, sample, bayes_optimal, SUGGESTED_TO_POINT)
+    write_samples(
+        out, "pointer", EMOTIONS, sizes or default_sizes(), settings, sample, bayes_optimal, SUGGESTED_TO_POINT
+    )
     return bayes_optimal
 
 
 def pointer_bayes_optimal(evidence: Mapping[str, float], draws: int = 100_000) -> dict[str, BayesOptimal]:
-    """What is best with text, which says where to look, and without it, when all four places must be weighed.
+    """The best decision with text, which says where to look, and without it, when all four places must be weighed.
 
-    Without it all emotions together hint at the true place, so the best decision looks at every set of labels: it is as
-    likely as the mean over the places of exp(m * labels * levels). The accuracy of that is drawn, to 0.001; the rest
-    is exact.
+    Without text all emotions together hint at the true place, so the best decision compares every set of labels: its
+    likelihood is the mean over the places of exp(m * labels * levels). The accuracy of that is estimated from `draws`
+    utterances, to 0.001; the rest is exact.
     """
     rng = np.random.default_rng(0)
     labels = np.array(list(itertools.product((1.0, -1.0), repeat=len(EMOTIONS))))
@@ -92,7 +97,7 @@ def _marked_patch(mark: int, told: np.ndarray) -> np.ndarray:
 
 
 def _marked_strip(mark: int, told: np.ndarray) -> np.ndarray:
-    """[STRIP, 32]: a ripple over time or mels, and on it four levels one after the other, one for each emotion."""
+    """[STRIP, 32]: a ripple over time or mels, and on it four levels in turn, one for each emotion."""
     over_time, over_mels = list(RHYTHMS.values())[mark]
     mel, time = np.indices((STRIP, 32))
     ripple = 3 * np.sin(2 * np.pi * (time / over_time if over_time else mel / over_mels))

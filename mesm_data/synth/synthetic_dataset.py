@@ -1,10 +1,9 @@
-"""Writing synthetic datasets: `write_samples`, and the best accuracy that a model can reach on them."""
+"""`write_samples`: a synthetic dataset with a known signal, and the best accuracy that any model can reach on it."""
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +14,15 @@ from mesm_data.clip import Clip, Recipe
 from mesm_data.dataset import schema, writer
 from mesm_data.files import new_folder
 from mesm_data.splits.split import Splits
-from mesm_data.utterance import Source, Utterance, write_utterances
+from mesm_data.utterance import Source, Utterance
 
+BAYES, PLACES = "bayes_optimal.json", "places.jsonl"
 MODALITIES = ("TAV", "TA", "TV", "AV", "T", "A", "V")
 TRAIN = 2000  # utterances
 SHARD_ROWS = 1000
 
-# Settings that suit these pictures: `mesm` takes them where the user says nothing, and says so. The paper's sizes would
-# learn the same signal a hundred times slower.
+# Settings that suit this data: `mesm` uses them unless the user gives others, and reports it. A model of the paper's
+# sizes would learn the same signal a hundred times slower.
 SUGGESTED = {
     "text_encoder": "tiny",
     "width": 8,
@@ -41,13 +41,13 @@ SUGGESTED = {
 }
 
 
-def sizes(train: int = TRAIN) -> dict[str, int]:
-    """Utterances of each part when so many are to train on."""
+def default_sizes(train: int = TRAIN) -> dict[str, int]:
+    """Utterances of each split for a training split of this size: a quarter as many in valid, half as many in test."""
     return {"train": train, "valid": max(1, train // 4), "test": max(1, train // 2)}
 
 
 class BayesOptimal(NamedTuple):
-    """The best that can be had on average."""
+    """The expected accuracy and AUC of the best possible decision, both in 0..1."""
 
     accuracy: float
     auc: float | None = None  # where it is known
@@ -55,7 +55,7 @@ class BayesOptimal(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one utterance shows."""
+    """One utterance as it is drawn."""
 
     labels: tuple[int, ...]
     text: str
@@ -68,7 +68,7 @@ EMOTIONS = ("anger", "happiness", "sadness", "surprise")
 
 
 def describe(bayes_optimal: Mapping[str, BayesOptimal]) -> str:
-    """The bayes_optimal as a table, percent."""
+    """Bayes-optimal accuracy and AUC by set of modalities, as a table in percent."""
     rows = [f"{'best reachable':<16}{'accuracy':>9}{'AUC':>7}"]
     for name, best in bayes_optimal.items():
         auc = "-" if best.auc is None else f"{100 * best.auc:.1f}"
@@ -80,80 +80,71 @@ def write_samples(
     out: Path,
     corpus: str,
     emotions: Sequence[str],
-    parts: Mapping[str, int],
-    settings: dict[str, Any],
+    sizes: Mapping[str, int],
+    settings: Mapping[str, Any],
     sample: Callable[[np.random.Generator], Sample],
     bayes_optimal: Mapping[str, BayesOptimal],
     suggested: Mapping[str, Any] = SUGGESTED,
 ) -> None:
-    """Shards, notes and index as `mesm-data build` leaves them, and what is known of the signal.
+    """Write a dataset as `mesm-data build` does, and beside it what is known of its signal.
 
-    Raises DataError where `out` holds something.
+    `sizes` are the utterances of each split; `settings`, with a "seed", are recorded in index.json; `sample` draws one
+    utterance, `bayes_optimal` is known of it, and `suggested` are settings that suit it. Raises DataError where `out`
+    holds something.
     """
+    ids = {split: tuple(f"{corpus}-{split}-{n:05d}" for n in range(size)) for split, size in sizes.items()}
+    splits = Splits(f"synthetic:{settings['seed']}", ids)
+    metadata = writer.describe(
+        corpus,
+        emotions,
+        Recipe(),
+        scheme=splits.scheme,
+        split_digest=splits.digest,
+        reader=settings,
+        raw=None,
+        tools=("mesm", "numpy", "pyarrow"),
+        suggested=dict(suggested),
+    )
     with new_folder(out) as folder:
-        (folder / "shards").mkdir()
-        recipe = Recipe()
-        split = Splits(
-            f"made:{settings['seed']}",
-            {part: tuple(f"{corpus}-{part}-{n:05d}" for n in range(size)) for part, size in parts.items()},
-        )
-        metadata = {
-            "schema_version": schema.SCHEMA_VERSION,
-            "corpus": corpus,
-            "emotions": list(emotions),
-            "recipe": asdict(recipe) | {"face_thresholds": list(recipe.face_thresholds)},
-            "recipe_digest": recipe.digest,
-            "reader": settings,
-            "raw": None,
-            "split": split.scheme,
-            "split_digest": split.digest,
-            "tools": {name: version(name) for name in ("mesm", "numpy", "pyarrow")},
-        }
-        listed: list[dict[str, Any]] = []
-        hashes, light, utterances, places = [], [], [], []
-        for name, rows, samples in _pieces(corpus, split, settings["seed"], sample):
-            table = schema.to_table(rows)
-            hashes += schema.content_hashes(table)
-            light += table.select(["id", "split", "labels"]).to_pylist()
-            writer.write_table(folder / name, table, metadata | {"shard": name})
-            listed.append({"name": name, "split": rows[0].split, "rows": len(rows)})
-            utterances += [row.utterance for row in rows]
-            places += [{"id": row.utterance.id} | s.place for row, s in zip(rows, samples, strict=True) if s.place]
-        names = [shard["name"] for shard in listed] + ["issues.jsonl", "utterances.jsonl", "bayes_optimal.json"]
-        files.write_text(folder / "issues.jsonl", "")
-        write_utterances(folder / "utterances.jsonl", utterances)
-        files.write_text(folder / "bayes_optimal.json", _json({name: c._asdict() for name, c in bayes_optimal.items()}))
-        if places:
-            names.append("places.jsonl")
-            files.write_text(folder / "places.jsonl", "".join(json.dumps(place) + "\n" for place in places))
-        index = metadata | {
-            "suggested": dict(suggested),
-            "shards": listed,
-            "files": {n: {"bytes": (folder / n).stat().st_size, "sha256": files.sha256_of(folder / n)} for n in names},
-            "content": schema.overall_hash(hashes),
-            "counts": schema.count_rows(light, emotions),
-            "issues": {},
-            "faces": 0,  # nobody looked for faces here
-            "faces_found": 0,
-        }
-        files.write_text(folder / "index.json", _json(index))
+        files.write_json(folder / BAYES, {name: best._asdict() for name, best in bayes_optimal.items()})
+        drawn = _Drawn([], [], [BAYES])
+        shards = _shards(folder, splits, settings["seed"], sample, corpus, drawn)
+        writer.write_dataset(folder, metadata, shards, drawn.utterances, [], drawn.files)
 
 
-def _pieces(
-    corpus: str, split: Splits, seed: int, sample: Callable[[np.random.Generator], Sample]
-) -> Iterator[tuple[str, list[schema.Row], list[Sample]]]:
-    """Name, rows and samples of each shard."""
-    for number, (part, ids) in enumerate(split.ids.items()):
+class _Drawn(NamedTuple):
+    """What is known once all shards are written."""
+
+    utterances: list[Utterance]
+    places: list[dict[str, Any]]
+    files: list[str]
+
+
+def _shards(
+    folder: Path,
+    splits: Splits,
+    seed: int,
+    sample: Callable[[np.random.Generator], Sample],
+    corpus: str,
+    drawn: _Drawn,
+) -> Iterator[tuple[str, Any]]:
+    """Name and rows of each shard; fills `drawn`, and writes places.jsonl at the end where there are places."""
+    for number, (split, ids) in enumerate(splits.ids.items()):
         count = -(-len(ids) // SHARD_ROWS)
         for k in range(count):
             chosen = range(k * SHARD_ROWS, min((k + 1) * SHARD_ROWS, len(ids)))
             samples = [sample(np.random.default_rng([seed, number, n])) for n in chosen]
-            rows = [_row(corpus, part, ids[n], s) for n, s in zip(chosen, samples, strict=True)]
-            yield f"shards/{part}-{k:05d}-of-{count:05d}.parquet", rows, samples
+            rows = [_row(corpus, split, ids[n], s) for n, s in zip(chosen, samples, strict=True)]
+            drawn.utterances.extend(row.utterance for row in rows)
+            drawn.places.extend({"id": ids[n]} | s.place for n, s in zip(chosen, samples, strict=True) if s.place)
+            yield writer.shard_name(split, k, count), schema.to_table(rows)
+    if drawn.places:
+        files.write_text(folder / PLACES, "".join(json.dumps(place) + "\n" for place in drawn.places))
+        drawn.files.append(PLACES)
 
 
-def _row(corpus: str, part: str, name: str, sample: Sample) -> schema.Row:
-    """Faces every 0.5 s and chunks of 0.4 s: n of each fit an utterance of 0.4 n seconds, for the few that are made."""
+def _row(corpus: str, split: str, name: str, sample: Sample) -> schema.Row:
+    """One row of a shard. Faces every 0.5 s and chunks of 0.4 s: one or two of each fit an utterance of 0.4 s each."""
     count = len(sample.faces)
     recipe = Recipe()
     seconds = len(sample.mels) * recipe.chunk * recipe.hop
@@ -169,12 +160,8 @@ def _row(corpus: str, part: str, name: str, sample: Sample) -> schema.Row:
         sample_rate=recipe.sample_rate,
         quality=(),
     )
-    utterance = Utterance(name, Source("made up"), 0.0, seconds, sample.text, sample.labels, (), "nobody", name)
-    return schema.Row(corpus, part, utterance, clip)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    utterance = Utterance(name, Source("synthetic"), 0.0, seconds, sample.text, sample.labels, (), "nobody", name)
+    return schema.Row(corpus, split, utterance, clip)
 
 
 def normal_cdf(x: float) -> float:
@@ -183,16 +170,17 @@ def normal_cdf(x: float) -> float:
 
 
 def to_pixels(faces: np.ndarray) -> np.ndarray:
+    """Rounded and clipped to uint8."""
     return faces.round().clip(0, 255).astype(np.uint8)
 
 
 def plain_mels(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise that falls towards the high mels, as natural log of power, float64 [A, 128, 32]."""
+    """Noise that falls off towards high frequencies, as natural log of power: float64 [A, 128, 32]."""
     return -8 + 3 * np.linspace(1, -1, 128)[:, None] + 2 * rng.standard_normal((count, 128, 32))
 
 
 def plain_faces(count: int, rng: np.random.Generator) -> np.ndarray:
-    """A bright oval in noise, float64 [V, 48, 48, 3], 0..255."""
+    """A bright oval in noise: float64 [V, 48, 48, 3], 0..255."""
     y, x = np.linspace(-1, 1, 48)[:, None], np.linspace(-1, 1, 48)[None, :]
     oval = 100 + 50 * rng.uniform(0.6, 1.4) * np.exp(-((y / 0.85) ** 2) - (x / 0.7) ** 2)
     return oval[:, :, None] + 8 * rng.standard_normal((count, 48, 48, 3))

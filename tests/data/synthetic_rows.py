@@ -1,17 +1,16 @@
 """A made-up dataset with everything a build writes, for tests of what looks at datasets."""
 
-import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mesm_data import files
 from mesm_data.clip import Recipe
 from mesm_data.dataset import schema, writer
 from mesm_data.dataset.schema import Row
 from mesm_data.errors import Issue
-from mesm_data.utterance import Vote, write_utterances
+from mesm_data.utterance import Vote
 from tests.data.rows import synthetic_row
 
 EMOTIONS = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
@@ -29,44 +28,30 @@ def synthetic_rows(count: int = 20) -> list[Row]:
 
 
 def write_synthetic(
-    folder: Path, rows: Sequence[Row], left_out: Sequence[Issue] = LEFT_OUT, corpus: str = "iemocap"
+    folder: Path, rows: Sequence[Row], left_out: Sequence[Issue] = LEFT_OUT, corpus: str = "iemocap", **more: Any
 ) -> Path:
-    """The dataset of these rows, one shard a part, with the index that a build would write."""
-    (folder / "shards").mkdir(parents=True)
-    metadata = {
-        "schema_version": schema.SCHEMA_VERSION,
-        "corpus": corpus,
-        "emotions": EMOTIONS,
-        "recipe": asdict(Recipe()),
-        "recipe_digest": Recipe().digest,
-        "split": "random:0",
-        "split_digest": "0" * 64,
-        "tools": {"mesm": "0.1.0", "pyarrow": "26.0.0"},
-    }
-    listed, hashes, light = [], [], []
-    for part in dict.fromkeys(row.split for row in rows):
-        table = schema.to_table([row for row in rows if row.split == part])
-        name = f"shards/{part}-00000-of-00001.parquet"
-        writer.write_table(folder / name, table, metadata)
-        listed.append({"name": name, "split": part, "rows": table.num_rows})
-        hashes += schema.content_hashes(table)
-        light += table.select(["id", "split", "labels"]).to_pylist()
+    """The dataset of these rows, one shard per split, as a build writes it; `more` goes into its index."""
+    folder.mkdir(parents=True)
+    metadata = writer.describe(
+        corpus,
+        EMOTIONS,
+        Recipe(),
+        scheme="random:0",
+        split_digest="0" * 64,
+        reader={},
+        raw="1" * 64,
+        tools=("mesm", "pyarrow"),
+        **more,
+    )
+    plan = {name: metadata[name] for name in ("schema_version", "corpus", "reader", "raw", "recipe", "split")}
+    files.write_json(folder / "build.json", plan)
+    tables = [
+        (writer.shard_name(split, 0, 1), schema.to_table([row for row in rows if row.split == split]))
+        for split in dict.fromkeys(row.split for row in rows)
+    ]
     doubts = [Issue(row.clip.utterance, kind, "made up") for row in rows for kind in row.clip.quality]
     issues = sorted([*left_out, *doubts], key=lambda issue: (issue.utterance, issue.kind))
-    (folder / "issues.jsonl").write_text("".join(json.dumps(asdict(issue)) + "\n" for issue in issues))
-    (folder / "build.json").write_text("{}\n")
-    write_utterances(folder / "utterances.jsonl", [row.utterance for row in rows])
-    names = [shard["name"] for shard in listed] + ["build.json", "issues.jsonl", "utterances.jsonl"]
-    index = metadata | {
-        "shards": listed,
-        "files": {n: {"bytes": (folder / n).stat().st_size, "sha256": files.sha256_of(folder / n)} for n in names},
-        "content": schema.overall_hash(hashes),
-        "counts": schema.count_rows(light, EMOTIONS),
-        "issues": dict(sorted(Counter(issue.kind for issue in issues).items())),
-        "faces": sum(len(row.clip.face_found) for row in rows),
-        "faces_found": sum(int(row.clip.face_found.sum()) for row in rows),
-    }
-    files.write_text(folder / "index.json", json.dumps(index))
+    writer.write_dataset(folder, metadata, tables, (row.utterance for row in rows), issues, more=["build.json"])
     return folder
 
 

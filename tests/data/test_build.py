@@ -175,8 +175,8 @@ def test_a_build_that_began_while_another_looked_is_not_overwritten(
         with exclusive(folder, does):
             yield
 
-    monkeypatch.setattr("mesm_data.build.exclusive", late)
-    with pytest.raises(DataError, match="this folder holds a build with schema_version null, now requested with 1"):
+    monkeypatch.setattr("mesm_data.files.exclusive", late)
+    with pytest.raises(DataError, match="this folder holds a build with schema_version null, now requested with 2"):
         build("iemocap", raw, out, IEMOCAP)
     assert json.loads((out / "build.json").read_text()) == {"corpus": "meld"}
 

@@ -12,7 +12,6 @@ import pytest
 from mesm_data.dataset.reader import open_dataset
 from mesm_data.dataset.schema import Row
 from mesm_data.errors import DataError
-from mesm_data.export import export as export_module
 from mesm_data.export.export import FORMATS, export
 from mesm_data.files import exclusive, sha256_of
 from mesm_data.media.probe import probe
@@ -122,7 +121,7 @@ def test_webdataset_reads_every_sample_back(dataset: Path, tmp_path: Path) -> No
 
 
 def test_a_large_part_is_several_tars(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_module, "TAR_MB", 0.1)
+    monkeypatch.setattr("mesm_data.export.webdataset.TAR_MB", 0.1)
     export(dataset, "webdataset", tmp_path, holds_licence=True)
     assert sorted(path.name for path in tmp_path.glob("train-*")) == [f"train-{n:06d}.tar" for n in range(6)]
 

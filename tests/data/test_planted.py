@@ -1,4 +1,4 @@
-"""The planted and the pointer dataset: they are whole, and hold exactly the signal that their bayes_optimal speak of."""
+"""The planted and the pointer dataset: they verify, and hold exactly the signal of their Bayes-optimal figures."""
 
 import itertools
 import json
