@@ -1,7 +1,7 @@
 """From shards to batches: a memory-mapped copy for random reading, and the plan of which utterances form which batch.
 
-    out/iemocap/.cache/train-3f2a90c1d5e80b77.arrow     one split as Arrow, named by the dataset's content
-    out/iemocap/.cache/train-3f2a90c1d5e80b77.arrow.sha256
+    out/iemocap/.cache/train-3f2a90c1d5e80b77-v2.arrow     one split as Arrow, named by content and schema version
+    out/iemocap/.cache/train-3f2a90c1d5e80b77-v2.arrow.sha256
 
 Parquet is for storage and exchange; from Arrow a random utterance is read a hundred times faster. The copy is made when
 it is first needed, under a temporary name, from shards whose sha256 is that of the index. Whoever opens it compares its
@@ -144,7 +144,7 @@ def arrow_file(dataset: reader.Dataset, split: str, cache: Path) -> Path:
     Memory stays at one row group. Raises ShardError for shards that are not those of the index, DataError for a folder
     that cannot be written.
     """
-    path = cache / f"{split}-{dataset.index['content'][:16]}.arrow"
+    path = cache / f"{split}-{dataset.index['content'][:16]}-v{schema.SCHEMA_VERSION}.arrow"
     if _is_whole(path):
         return path
     try:
