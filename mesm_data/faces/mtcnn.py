@@ -24,7 +24,8 @@ class MTCNN:
 
     The arithmetic is the same, its order is not: every resize and crop is read from one summed-area table (exact, as
     pixels are integers), the networks work channels-last on pieces that fit the cache, and overlapping boxes are
-    removed in float64, so that no box depends on the others in the batch. benchmarks/bench_faces.py compares boxes and time.
+    removed in float64, so that no box depends on the others in the batch. benchmarks/bench_faces.py compares boxes and
+    time.
     """
 
     def __init__(self, min_face: int = 20, thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)) -> None:

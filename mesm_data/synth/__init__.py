@@ -1,7 +1,7 @@
-"""Raw trees in the corpora's own layouts, for the demo, tests and benchmarks: pictures, voices, words, quirks, faults.
+"""Raw trees in the corpora's own layouts, for the demo, tests and benchmarks: faces, voices, words, quirks, faults.
 
 Nothing is downloaded and nobody is recorded: faces are made of one public-domain photograph, voices of pulses. Every
-picture carries its number, which `read_frame_number` reads, so that tests know which frame they were given.
+frame carries its number, which `read_frame_number` reads, so that tests know which frame they were given.
 """
 
 from mesm_data.synth.iemocap import write_iemocap

@@ -17,9 +17,9 @@ from mesm_data.corpora.iemocap import SAMPLE_RATE, VOTED
 from mesm_data.synth import dialogues as plans
 from mesm_data.synth.chance import chance
 from mesm_data.synth.dialogues import Turn
-from mesm_data.synth.film import CLOCK, count_frames, cut, frame_ticks, write_avi, write_wav
-from mesm_data.synth.people import MOODS, Actor, Person, film_people, make_person
+from mesm_data.synth.people import MOODS, Actor, Person, draw_people, make_person
 from mesm_data.synth.tree import Expectation, new_tree, write_expected
+from mesm_data.synth.video import CLOCK, count_frames, cut, frame_ticks, write_avi, write_wav
 from mesm_data.synth.voice import room_noise, speak, to_pcm
 
 SIZE = (720, 480)  # as in the release
@@ -112,7 +112,7 @@ def _write_dialogue(out: Path, plan: Plan, size: tuple[int, int], seed: int) -> 
         video = _video(out, plan)
         ticks = frame_ticks(RHYTHM, plan.seconds)
         actors = [_actor(plan, left=True), _actor(plan, left=False)]
-        pictures = film_people(size, [tick / CLOCK for tick in ticks], actors, seed)
+        pictures = draw_people(size, [tick / CLOCK for tick in ticks], actors, seed)
         write_avi(video, pictures, ticks, pcm, SAMPLE_RATE)
         plans.write_mac_file(video)
         if plan.cut:

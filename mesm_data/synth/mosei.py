@@ -20,10 +20,10 @@ import numpy as np
 
 from mesm_data.corpora.mosei import EMOTIONS, standard_folds
 from mesm_data.synth.chance import chance
-from mesm_data.synth.film import CLOCK, cut, frame_ticks, write_image, write_mp4, write_wav
-from mesm_data.synth.people import MOODS, Actor, Mood, film_people, make_person
+from mesm_data.synth.people import MOODS, Actor, Mood, draw_people, make_person
 from mesm_data.synth.script import say
 from mesm_data.synth.tree import Expectation, new_tree, write_expected
+from mesm_data.synth.video import CLOCK, cut, frame_ticks, write_image, write_mp4, write_wav
 from mesm_data.synth.voice import room_noise, speak, to_pcm
 
 LAYOUTS = ("release", "clips", "processed")
@@ -186,7 +186,7 @@ def _write_processed(out: Path, video: _Video, size: tuple[int, int], seed: int)
             folder = out / f"{video.name}_{clip.number}"
             write_wav(folder / "audio.wav", _between(pcm, clip.start, clip.end), WAV_RATE)
             times = list(np.arange(clip.start, clip.end, IMAGE_STEP))
-            for number, picture in enumerate(film_people(size, times, [_actor(video)], seed)):
+            for number, picture in enumerate(draw_people(size, times, [_actor(video)], seed)):
                 write_image(folder / f"image_{number}.jpg", picture)
 
 
@@ -195,7 +195,7 @@ def _film(
 ) -> None:
     start, end = span
     ticks = frame_ticks(video.rhythm, end - start)
-    pictures = film_people(size, [start + tick / CLOCK for tick in ticks], [_actor(video)], seed)
+    pictures = draw_people(size, [start + tick / CLOCK for tick in ticks], [_actor(video)], seed)
     write_mp4(path, pictures, ticks, _between(pcm, start, end), WAV_RATE)
 
 

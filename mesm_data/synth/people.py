@@ -1,9 +1,9 @@
-"""Pictures of people who talk: one public-domain photograph, made into several persons who move.
+"""Videos of people who talk: one public-domain photograph, made into several persons who move.
 
 The photograph is `skimage.data.astronaut()` (Eileen Collins, NASA, public domain). A person is that head and suit,
-mirrored or not, wider or narrower, lighter or darker. A person's poses (turned and sized a little) are drawn once; a
-picture then only blends one pose over a wall. Everything is made as the three planes that video codes (Y, U, V, with U
-and V at half the size), which saves a conversion for each picture. P poses, H and W pixels.
+mirrored or not, wider or narrower, lighter or darker. A person's poses (turned and scaled a little) are drawn once; a
+frame then only blends one pose over a wall. Everything is made as the three planes that video codes (Y, U, V, with U
+and V at half the size), which saves a conversion per frame. P poses, H and W pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ SWAY = 4.0  # seconds in which all poses are shown once
 _HEAD = (slice(0, 440), slice(30, 420))  # rows and columns of the photograph: hair, face, shoulders
 _FACE = (197, 103)  # x and y of the face's middle in that part; the face is about 95 x 125 pixels
 _NOISES = 8
-_GRAIN = 2.6  # grey levels, standard deviation of the camera's noise: gives the bit rates of real films
+_GRAIN = 2.6  # grey levels, standard deviation of the camera's noise: gives the bit rates of real videos
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -79,10 +79,10 @@ MOODS = {
 
 @dataclass(frozen=True)
 class Actor:
-    """One person on one part of the picture: what they feel when, and when they are out of sight. Times in seconds."""
+    """One person on one part of the frame: what they feel when, and when they are out of view. Times in seconds."""
 
     person: Person
-    left: float = 0.0  # part of the picture, as fractions of its width
+    left: float = 0.0  # part of the frame, as fractions of its width
     right: float = 1.0
     feelings: tuple[tuple[float, float, Mood], ...] = ()
     absences: tuple[tuple[float, float], ...] = ()
@@ -94,12 +94,12 @@ def make_person(number: int, woman: bool) -> Person:
     return Person(LOOKS[number % len(LOOKS)], pitch, tract=1.0 if woman else 1.15)
 
 
-def film_people(
+def draw_people(
     size: tuple[int, int], times: Sequence[float], actors: Sequence[Actor], seed: int
 ) -> Iterator[np.ndarray]:
-    """The pictures shown at the given seconds, each uint8 [H * 3 / 2, W]: Y over U over V (yuv420p).
+    """The frames shown at the given seconds, each uint8 [H * 3 / 2, W]: Y over U over V (yuv420p).
 
-    The number of a picture is burnt into the top left corner of each actor's part (see stamp.py).
+    The number of a frame is burnt into the top left corner of each actor's part (see stamp.py).
     """
     width, height = size
     assert (width % 16, height % 4) == (0, 0), f"{width} x {height} has no halves on the grid of blocks"
@@ -109,8 +109,8 @@ def film_people(
     figures = [_draw_figure(actor.person.look, height) for actor in actors]
     phases = rng.uniform(0, 2 * np.pi, len(actors))
     for number, time in enumerate(times):
-        picture = wall.copy()
-        planes = _planes(picture, size)
+        image = wall.copy()
+        planes = _planes(image, size)
         for actor, figure, phase in zip(actors, figures, phases, strict=True):
             part = _part(planes, actor)
             if not any(start <= time < end for start, end in actor.absences):
@@ -118,7 +118,7 @@ def film_people(
         planes[0][:] += noises[number % _NOISES]
         for actor in actors:
             stamp(_part(planes, actor)[0], number)
-        yield picture
+        yield image
 
 
 def _mood_at(actor: Actor, time: float) -> Mood:
@@ -128,12 +128,12 @@ def _mood_at(actor: Actor, time: float) -> Mood:
 # ---- planes
 
 
-def _planes(picture: np.ndarray, size: tuple[int, int]) -> Planes:
-    """Views of Y [H, W], U and V [H/2, W/2] of one yuv420p picture."""
+def _planes(image: np.ndarray, size: tuple[int, int]) -> Planes:
+    """Views of Y [H, W], U and V [H/2, W/2] of one yuv420p image."""
     width, height = size
     quarter = height // 4
     colour = (height // 2, width // 2)
-    y, u, v = picture[:height], picture[height : height + quarter], picture[height + quarter :]
+    y, u, v = image[:height], image[height : height + quarter], image[height + quarter :]
     return y, u.reshape(colour), v.reshape(colour)
 
 
@@ -166,15 +166,15 @@ def _noise(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 def _wall(size: tuple[int, int], parts: int, rng: np.random.Generator) -> np.ndarray:
     """The room behind: a wall lit from above, of another tone in each part. uint8 [H * 3 / 2, W]."""
     width, height = size
-    picture = np.empty((height * 3 // 2, width), np.uint8)
-    y, u, v = _planes(picture, size)
+    image = np.empty((height * 3 // 2, width), np.uint8)
+    y, u, v = _planes(image, size)
     y[:] = np.linspace(170, 110, height)[:, None]
     u[:], v[:] = 128, 128
     for part in range(parts):
         columns = slice(part * width // parts // 2, (part + 1) * width // parts // 2)
         u[:, columns] += rng.integers(0, 12, dtype=np.uint8)
         v[:, columns] -= rng.integers(0, 12, dtype=np.uint8)
-    return picture
+    return image
 
 
 # ---- figures
@@ -191,7 +191,7 @@ class _Figure:
 
 @lru_cache(maxsize=len(LOOKS))
 def _draw_figure(look: Look, height: int) -> _Figure:
-    """The poses of a look for a picture of this height, in which the face takes about a quarter of it."""
+    """The poses of a look for a frame of this height, of which the face takes about a quarter."""
     scale = min(height / 300, 1.6) if height < 400 else min(height / 480, 1.6)
     rgb, weight = _dress(look)
     rgb, weight = _resize(rgb, scale, look.width), _resize(weight, scale, look.width)
@@ -235,7 +235,7 @@ def _resize(image: np.ndarray, scale: float, width: float) -> np.ndarray:
 
 
 def _turn(image: np.ndarray, face: tuple[int, int], phase: float) -> np.ndarray:
-    """The image turned by up to 5 degrees and sized by up to 4 % around the face, as the phase says."""
+    """The image turned by up to 5 degrees and scaled by up to 4 % around the face, by the phase."""
     transform = skimage.transform.AffineTransform
     there, back = transform(translation=(-face[0], -face[1])), transform(translation=face)
     change = transform(rotation=0.09 * np.sin(phase), scale=1 + 0.04 * np.cos(2 * phase))
@@ -243,7 +243,7 @@ def _turn(image: np.ndarray, face: tuple[int, int], phase: float) -> np.ndarray:
 
 
 def _place(part: Planes, figure: _Figure, time: float, phase: float, mood: Mood) -> None:
-    """Blend the figure over its part of the picture, in place, where it sways to at this time."""
+    """Blend the figure over its part of the frame, in place, where it is at this time."""
     height, width = part[0].shape
     pose = round(POSES * time / SWAY) % POSES
     x = width / 2 + 0.05 * width * np.sin(2 * np.pi * time / 5.3 + phase) - figure.face[0]

@@ -1,9 +1,9 @@
-"""A frame number burnt into a picture, and read back: how tests know which frame a decoder gave them.
+"""A frame number burnt into an image, and read back: how tests know which frame a decoder gave them.
 
 The number is 16 bits, the highest first, in the top left corner: a row of 16 blocks of 8 x 8 pixels, white for 1 and
 black for 0, and below it the same row with black and white exchanged. A bit is the difference of its two blocks, so
-lossy coding does not harm it, and a picture without a number is told from one with it. Blocks lie on the 8-pixel grid
-on which MPEG-4 and H.264 code their pictures.
+lossy coding does not harm it, and an image without a number is recognised. Blocks lie on the 8-pixel grid on which
+MPEG-4 and H.264 code their frames.
 """
 
 import numpy as np
@@ -23,10 +23,10 @@ def stamp(luma: np.ndarray, number: int) -> None:
 
 
 def read_frame_number(image: np.ndarray) -> int:
-    """The number in the top left corner of a picture, uint8 [H, W, 3] or [H, W]. ValueError where there is none."""
+    """The number in the top left corner of an image, uint8 [H, W, 3] or [H, W]. ValueError where there is none."""
     corner = image[:HEIGHT, :WIDTH].astype(np.float32)
     if corner.shape[:2] != (HEIGHT, WIDTH):
-        raise ValueError(f"no frame number: the picture is {image.shape[1]} x {image.shape[0]}, the stamp 128 x 16")
+        raise ValueError(f"no frame number: the image is {image.shape[1]} x {image.shape[0]}, the stamp 128 x 16")
     grey = corner.mean(axis=2) if corner.ndim == 3 else corner
     blocks = grey.reshape(2, BLOCK, BITS, BLOCK).mean(axis=(1, 3))  # [2, 16]
     difference = blocks[0] - blocks[1]

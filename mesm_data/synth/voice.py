@@ -1,10 +1,10 @@
-"""Sound like speech: pulses at the speaker's pitch through the formants of changing vowels, louder on each syllable."""
+"""Audio like speech: pulses at the speaker's pitch through the formants of changing vowels, louder on each syllable."""
 
 import numpy as np
 
 from mesm_data.synth.people import Mood, Person
 
-SYLLABLES = 4.5  # a second
+SYLLABLES = 4.5  # per second
 _LOUDNESS = 0.12  # peak of a neutral voice, of full scale
 _VOWELS = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))  # formants, Hz
 _BANDWIDTHS = (70, 100, 150)  # Hz
@@ -32,9 +32,9 @@ def room_noise(count: int, rng: np.random.Generator) -> np.ndarray:
     return rng.normal(0, 8e-4, count).astype(np.float32)
 
 
-def to_pcm(sound: np.ndarray) -> np.ndarray:
-    """float [...] as int16; what is over full scale is clipped."""
-    return np.clip(np.rint(sound * 32768), -32768, 32767).astype(np.int16)
+def to_pcm(audio: np.ndarray) -> np.ndarray:
+    """float [...] as int16; values beyond full scale are clipped."""
+    return np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
 
 
 def _resonance(formants: tuple[int, int, int], tract: float, rate: int) -> np.ndarray:

@@ -18,8 +18,8 @@ from mesm_data.faces.detector import Detection
 from mesm_data.faces.tracking import follow_all
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.video import frames
-from mesm_data.synth.film import cut, frame_ticks, write_avi, write_wav
 from mesm_data.synth.stamp import read_frame_number, stamp
+from mesm_data.synth.video import cut, frame_ticks, write_avi, write_wav
 from mesm_data.utterance import Source, Utterance
 
 RATE = 16_000

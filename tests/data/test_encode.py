@@ -13,8 +13,8 @@ from mesm_data.media.container import DecodeLog
 from mesm_data.media.encode import VideoStyle, write_videos
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
-from mesm_data.synth.film import CLOCK, frame_ticks, write_avi, write_mp4, write_wav
 from mesm_data.synth.stamp import read_frame_number, stamp
+from mesm_data.synth.video import CLOCK, frame_ticks, write_avi, write_mp4, write_wav
 from mesm_data.utterance import Source, Utterance
 
 RATE = 16_000

@@ -21,7 +21,7 @@ import pytest
 from mesm_data.build import find_media, read_corpus
 from mesm_data.corpora import by_id, mosei
 from mesm_data.errors import CorpusError, Issue
-from mesm_data.synth.film import frame_ticks, write_avi, write_mp4
+from mesm_data.synth.video import frame_ticks, write_avi, write_mp4
 from mesm_data.utterance import Source, Utterance, Vote
 
 

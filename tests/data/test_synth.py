@@ -22,11 +22,11 @@ from mesm_data.splits.expected import read_expected, read_expected_file
 from mesm_data.splits.verify import verify_corpus
 from mesm_data.synth import dialogues
 from mesm_data.synth import mosei as synth_mosei
-from mesm_data.synth.film import CLOCK, count_frames, frame_ticks
 from mesm_data.synth.iemocap import plan_dialogue
-from mesm_data.synth.people import MOODS, Actor, film_people, make_person
+from mesm_data.synth.people import MOODS, Actor, draw_people, make_person
 from mesm_data.synth.script import PHRASES, say_exactly
 from mesm_data.synth.stamp import stamp
+from mesm_data.synth.video import CLOCK, count_frames, frame_ticks
 from mesm_data.synth.voice import speak
 from mesm_data.utterance import Utterance
 
@@ -263,7 +263,7 @@ def test_a_frame_number_survives_colour_grey_and_cropping_to_it(number: int) -> 
 def test_a_picture_without_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match="no frame number in the top left corner"):
         synth.read_frame_number(np.full((480, 720, 3), 90, np.uint8))
-    with pytest.raises(ValueError, match="the picture is 48 x 48"):
+    with pytest.raises(ValueError, match="the image is 48 x 48"):
         synth.read_frame_number(np.zeros((48, 48, 3), np.uint8))
 
 
@@ -289,7 +289,7 @@ def test_faces_are_found_where_people_are_and_nowhere_else(dialogue_tree: Path) 
 def test_two_persons_and_two_moods_look_different() -> None:
     def middle(number: int, mood: str) -> np.ndarray:
         actor = Actor(make_person(number, woman=True), feelings=((0.0, 1.0, MOODS[mood]),))
-        return next(film_people((320, 240), [0.5], [actor], seed=0)).astype(int)[60:140, 120:200]
+        return next(draw_people((320, 240), [0.5], [actor], seed=0)).astype(int)[60:140, 120:200]
 
     for number in range(4):
         for other in range(number):

@@ -20,7 +20,7 @@ from mesm_data.build import Settings, build
 from mesm_data.clip import Recipe
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError, MediaError
-from mesm_data.synth.film import cut, write_wav
+from mesm_data.synth.video import cut, write_wav
 from mesm_data.utterance import read_utterances
 from mesm_model.batch import collate
 from mesm_model.cli import main

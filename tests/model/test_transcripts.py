@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from mesm_data.errors import DataError
-from mesm_data.synth.film import write_wav
+from mesm_data.synth.video import write_wav
 from mesm_model.prediction.transcripts import Segment, Transcript, read_transcript, recognise_speech
 from tests.model.scripted_whisper import write_transformers_whisper
 
