@@ -16,10 +16,22 @@ from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, DataError
 CORPUS = click.Choice(corpora.names(), case_sensitive=False)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(file_okay=False, path_type=Path)
 PAGE = click.Path(dir_okay=False, path_type=Path)
 OUTPUTS = Path("out")  # where `build` puts datasets and `verify-splits` looks for them
 SCHEMES = ("paper", "official", "random", "grouped", *(f"session:{n}" for n in range(1, 6)))
+
+
+class OutFolder(click.Path):
+    """A folder to write into, which need not be there; a link to nothing would fail only after hours."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value)
+        if path.is_symlink() and not path.exists():
+            self.fail(f"{path} is a link to {path.readlink()}, which is not there", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+OUT = OutFolder(file_okay=False, path_type=Path)
 
 
 class Share(click.ParamType):
@@ -230,7 +242,7 @@ def _fetch_missing_lists(corpus: str) -> None:
 @click.argument("dataset", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(dataset: Path, as_json: bool) -> None:
-    """Check every byte of a dataset: files, hashes, rows, ids, counts.
+    """Check every byte, row and count of a dataset.
 
     mesm-data verify out/iemocap
     """

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mesm_data.pool import WorkerFailed, run_jobs
+from mesm_data.errors import DataError
+from mesm_data.pool import WorkerFailed, advance, run_jobs
 
 
 def double(n: int) -> int:
@@ -100,3 +101,52 @@ def _wait_for(ready, seconds: float = 20.0):  # type: ignore[no-untyped-def]
             return found
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} s")
+
+
+def die_before_the_first_job() -> None:
+    """As `prepare`: the first two workers are killed while they load libraries, where memory runs out most often."""
+    for mark in MARKS:
+        try:
+            (Path(os.environ["MARKS"]) / mark).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+MARKS = ("first", "second")
+
+
+def always_die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def report_thrice(n: str) -> str:
+    for _ in range(3):
+        advance(0.5)
+    return n
+
+
+def test_workers_killed_before_their_first_job_are_started_again_and_a_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MARKS", str(tmp_path))
+    results = dict(run_jobs(double, range(4), workers=2, timeout=30, prepare=die_before_the_first_job))
+    assert results == {n: 2 * n for n in range(4)}
+    assert "the worker processes died before their next job and are started again" in capfd.readouterr().err
+
+
+def test_where_every_worker_dies_the_jobs_are_given_up_with_the_likely_cause() -> None:
+    with pytest.raises(DataError, match=r"all worker processes died before their first job, .*memory runs out"):
+        list(run_jobs(double, range(4), workers=1, timeout=30, prepare=always_die))
+
+
+def test_the_system_as_killer_is_named_with_the_likely_cause() -> None:
+    ((_, failed),) = run_jobs(die_on_three, [3], workers=1, timeout=30)
+    assert failed.reason.endswith("the system kills processes when memory runs out: fewer --workers need less")
+
+
+def test_progress_within_a_job_is_reported_by_its_index() -> None:
+    seen: list[tuple[int, float]] = []
+    jobs = run_jobs(report_thrice, ["a", "b"], 1, 30, progress=lambda number, amount: seen.append((number, amount)))
+    assert dict(jobs) == {"a": "a", "b": "b"}
+    assert sorted(seen) == [(0, 0.5)] * 3 + [(1, 0.5)] * 3
