@@ -394,9 +394,18 @@ def show(dataset: Path, utterance: str, out: Path) -> None:
 @click.option("--to", type=click.Choice(["clips", "webdataset", "hf", "mmsa"]), required=True, help="Format.")
 @click.option("--out", type=OUT, required=True, help="Folder of the export; interrupted clips resume.")
 @click.option("--raw", type=FOLDER, help="clips: the raw corpus that the dataset was built from.")
+@click.option("--features", type=FOLDER, help="mmsa: features of the dataset, made by `mesm features`.")
 @click.option("--workers", type=click.IntRange(min=1), help="clips: processes. [default: one per core]")
 @click.option("--i-hold-the-licence", "holds_licence", is_flag=True, help="Confirm it; required for people's faces.")
-def export(dataset: Path, to: str, out: Path, raw: Path | None, workers: int | None, holds_licence: bool) -> None:
+def export(
+    dataset: Path,
+    to: str,
+    out: Path,
+    raw: Path | None,
+    features: Path | None,
+    workers: int | None,
+    holds_licence: bool,
+) -> None:
     """Convert a dataset for other tools.
 
     One video per utterance, WebDataset, Hugging Face, or the pickle of MMSA.
@@ -404,9 +413,10 @@ def export(dataset: Path, to: str, out: Path, raw: Path | None, workers: int | N
     mesm-data export out/iemocap --to clips --raw IEMOCAP_full_release --out clips/ --i-hold-the-licence
     """
     from mesm_data.export.export import export as run
+    from mesm_data.export.samples import Options
     from mesm_data.pool import cores
 
-    done = run(dataset, to, out, raw, holds_licence, workers or cores())
+    done = run(dataset, to, out, Options(raw, features, workers or cores()), holds_licence)
     size = f"{done.utterances} utterances in {done.files} files, {done.size / 1e6:.1f} MB"
     click.echo(f"{out}: {size}; {out / 'README.md'} describes them")
 

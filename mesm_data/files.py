@@ -119,7 +119,7 @@ def check_folder(out: Path, plan: Plan) -> Any:
     found = read_state(path, plan.shape, f"give another --out, or delete {out} to start over")
     if difference := (plan.differs or first_difference)(found, _plain(plan.content)):
         raise DataError(
-            f"{path}: this folder holds a {plan.noun} {difference}; give another --out, or delete {out} to start over"
+            f"{path}: this folder holds {_a(plan.noun)} {difference}; give another --out, or delete {out} to start over"
         )
     return found
 
@@ -196,6 +196,10 @@ def new_folder(out: Path) -> Iterator[Path]:
         if made:
             with suppress(OSError):  # not empty, as it should be
                 out.rmdir()
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _plain(content: Any) -> Any:

@@ -53,6 +53,7 @@ HOMES = {
     "faster_whisper": {"mesm_model/prediction/transcripts.py"},
     "ffmpeg": {"mesm_data/media/encode.py"},
     "filelock": {"mesm_data/files.py"},
+    "huggingface_hub": {"mesm_data/report/card.py", "mesm_model/models/common/text.py"},
     "imageio_ffmpeg": {"mesm_data/media/encode.py"},
     "jinja2": {
         "mesm_data/report/",
@@ -69,6 +70,7 @@ HOMES = {
     "pebble": {"mesm_data/pool.py"},
     "pyarrow": {
         "mesm_data/dataset/",
+        "mesm_data/export/features.py",
         "mesm_data/export/huggingface.py",
         "mesm_model/loader.py",
         "mesm_model/features/",

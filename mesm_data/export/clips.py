@@ -11,70 +11,81 @@ from tqdm import tqdm
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.export.samples import file_names
+from mesm_data.export.samples import Options, file_names
 from mesm_data.files import write_text
 from mesm_data.media.encode import write_videos
 from mesm_data.pool import WorkerFailed, run_jobs
-from mesm_data.utterance import Utterance, read_utterances
+from mesm_data.utterance import Utterance, by_recording, read_utterances
 
-PATIENCE = 6 * 3600.0  # seconds that the films of one recording may take
+TIMEOUT = 6 * 3600.0  # seconds that the clips of one recording may take
 
 
 @dataclass(frozen=True)
-class _Job:
-    """The films of one recording that are still to be cut."""
+class Job:
+    """The clips of one recording that are still to be cut."""
 
     raw: Path
     utterances: tuple[Utterance, ...]
     outs: tuple[Path, ...]
 
 
-def write_job(job: _Job) -> None:
-    """Runs in a worker."""
+def write_job(job: Job) -> None:
+    """Cut the clips of one recording. Runs in a worker."""
     write_videos(job.raw, job.utterances, job.outs)
 
 
-def write_clips(dataset: Dataset, out: Path, raw: Path | None, workers: int) -> dict[str, Any]:
+def write_clips(dataset: Dataset, out: Path, options: Options) -> dict[str, Any]:
+    """Cut the clips that are not in `out` yet, then write metadata.csv.
+
+    Raises DataError where files of the raw corpus are missing, and for a recording that cannot be cut.
+    """
+    raw = options.raw
     assert raw is not None
     utterances = list(read_utterances(dataset.folder / "utterances.jsonl"))
     names = file_names([u.id for u in utterances])
-    recordings: dict[tuple[str, float], list[Utterance]] = {}
-    for u in utterances:
-        if not (out / f"{names[u.id]}.mp4").is_file():
-            recordings.setdefault((u.source.video, u.source.offset), []).append(u)
-    jobs = [_Job(raw, tuple(group), tuple(out / f"{names[u.id]}.mp4" for u in group)) for group in recordings.values()]
-    left = sum(len(job.utterances) for job in jobs)
+    paths = {u.id: out / f"{names[u.id]}.mp4" for u in utterances}
+    todo = [u for u in utterances if not paths[u.id].is_file()]
+    jobs = [Job(raw, group, tuple(paths[u.id] for u in group)) for group in by_recording(todo)]
     with (
-        tqdm(total=len(utterances), initial=len(utterances) - left, unit=" films", disable=None) as bar,
-        closing(run_jobs(write_job, jobs, workers, PATIENCE)) as results,
+        tqdm(total=len(utterances), initial=len(utterances) - len(todo), unit=" clips", disable=None) as bar,
+        closing(run_jobs(write_job, jobs, options.workers, TIMEOUT)) as results,
     ):
         for job, result in results:
             if isinstance(result, WorkerFailed):
                 raise DataError(f"{job.utterances[0].source.video}: {result.reason}")
             bar.update(len(job.utterances))
-    write_text(out / "metadata.csv", _metadata(dataset, names))
+    write_text(out / "metadata.csv", metadata_csv(dataset, names))
     return {}
 
 
-def _metadata(dataset: Dataset, names: dict[str, str]) -> str:
+def metadata_csv(dataset: Dataset, names: dict[str, str]) -> str:
+    """A line per clip: file_name, id, split, times, speaker, group, text, 0 or 1 for each emotion."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     light = ("id", "split", "start", "end", "speaker", "group", "text")
     writer.writerow(["file_name", *light, *dataset.emotions])
     for row in dataset.rows([*light, "labels"]):
-        writer.writerow([f"{names[row['id']]}.mp4", *(row[name] for name in light), *row["labels"]])
+        writer.writerow([plain(f"{names[row['id']]}.mp4"), *(plain(row[name]) for name in light), *row["labels"]])
     return text.getvalue()
 
 
+def plain(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe before it.
+
+    The rule of OWASP's page on CSV injection.
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
+
+
 def check_raw(dataset: Dataset, raw: Path | None) -> None:
+    """Raises DataError unless the folder holds every file that the dataset was built from."""
     if raw is None:
         raise DataError("clips are cut from the raw recordings; give --raw FOLDER, the corpus that was built")
-    sources = {
-        n for u in read_utterances(dataset.folder / "utterances.jsonl") for n in (u.source.video, u.source.audio)
-    }
-    missing = sorted(name for name in sources if name and not (raw / name).exists())
+    utterances = read_utterances(dataset.folder / "utterances.jsonl")
+    sources = {name for u in utterances for name in (u.source.video, u.source.audio) if name}
+    missing = sorted(name for name in sources if not (raw / name).exists())
     if missing:
         raise DataError(
-            f"{raw}: {len(missing)} of {len(sources - {None})} files are not there, as {missing[0]}; expected the "
-            f"folder that {dataset.folder} was built from"
+            f"{raw}: {len(missing)} of {len(sources)} files are missing, such as {missing[0]}; expected the folder "
+            f"that {dataset.folder} was built from"
         )

@@ -12,10 +12,12 @@ from PIL import Image
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.dataset.schema import faces_of, mels_of
+from mesm_data.export.samples import Options
 from mesm_data.files import commit_file
 
 
-def write_huggingface(dataset: Dataset, out: Path, raw: Path | None, workers: int) -> dict[str, Any]:
+def write_huggingface(dataset: Dataset, out: Path, options: Options) -> dict[str, Any]:
+    """Write a file for each shard, row group by row group."""
     (out / "data").mkdir(exist_ok=True)
     for shard in dataset.index["shards"]:
         one = Dataset(dataset.folder, dataset.index | {"shards": [shard]})
@@ -33,7 +35,7 @@ def write_huggingface(dataset: Dataset, out: Path, raw: Path | None, workers: in
 
 
 def _for_hf(table: pa.Table) -> pa.Table:
-    """Faces as pictures, mels as numbers; both are bytes in the shards."""
+    """Faces as images, mels as numbers; both are bytes in the shards."""
     faces = [[{"bytes": _png(face), "path": None} for face in faces_of(table, n)] for n in range(table.num_rows)]
     mels = [mels_of(table, n) for n in range(table.num_rows)]
     values = np.concatenate(mels) if mels else np.zeros((0, 128, 32), np.float16)
@@ -41,9 +43,9 @@ def _for_hf(table: pa.Table) -> pa.Table:
     for size in reversed(values.shape[1:]):
         chunks = pa.FixedSizeListArray.from_arrays(chunks, size)
     ends = np.cumsum([0, *(len(mel) for mel in mels)], dtype=np.int32)
-    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     columns = {name: table.column(name) for name in table.column_names} | {
-        "faces": pa.array(faces, pa.list_(picture)),
+        "faces": pa.array(faces, pa.list_(image)),
         "mels": pa.ListArray.from_arrays(ends, chunks),
     }
     done = pa.table(columns)
@@ -53,7 +55,7 @@ def _for_hf(table: pa.Table) -> pa.Table:
 
 
 def _feature(kind: pa.DataType) -> Any:
-    """What datasets calls a type of Arrow."""
+    """The name of an Arrow type in `datasets`."""
     if pa.types.is_struct(kind):
         return {field.name: _feature(field.type) for field in kind}
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):

@@ -1,9 +1,10 @@
 """A dataset card beside the shards: `README.md` with Hugging Face's fields, and `croissant.json` (Croissant 1.1).
 
-Neither is in index.json: they say again, for other programs, what the index says.
+Neither is in index.json: both repeat, for other programs, what the index says.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mesm_data import corpora
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS
 from mesm_data.files import write_text
 
@@ -21,32 +22,36 @@ CITATION = (
     "Recognition. NAACL 2021."
 )
 
-# Column -> Croissant's type, its shape where it is a list, what it is. No type: it has columns of its own.
+# Column -> Croissant's type, its shape where it is a list, what it is. Without a type it has fields of its own.
 COLUMNS: dict[str, tuple[str, str | None, str]] = {
     "id": ("sc:Text", None, "name of the utterance, unique"),
     "corpus": ("sc:Text", None, "corpus it is from"),
-    "split": ("sc:Text", None, "part it is in: train, valid or test"),
-    "text": ("sc:Text", None, "what is said"),
+    "split": ("sc:Text", None, "split it is in: train, valid or test"),
+    "text": ("sc:Text", None, "transcript"),
     "labels": ("cr:Int8", "-1", "0 or 1 for each emotion, in the order of the record set `emotions`"),
-    "votes": ("", "-1", "what each rater said"),
-    "start": ("cr:Float64", None, "second of the recording at which it starts"),
-    "end": ("cr:Float64", None, "second of the recording at which it ends"),
-    "speaker": ("sc:Text", None, "who speaks"),
+    "votes": ("", "-1", "votes of each rater"),
+    "start": ("cr:Float64", None, "start, second of the recording"),
+    "end": ("cr:Float64", None, "end, second of the recording"),
+    "speaker": ("sc:Text", None, "speaker"),
     "group": ("sc:Text", None, "dialogue or video it is from"),
-    "faces": ("cr:UInt8", "-1,48,48,3", "V faces, RGB; each is stored as its 6912 bytes"),
-    "face_times": ("cr:Float32", "-1", "V seconds of the recording at which the faces are shown"),
-    "face_boxes": ("cr:Float32", "-1,4", "V boxes in pixels of the picture: left, top, right, bottom; 0 where none"),
+    "faces": ("cr:UInt8", "-1,48,48,3", "V faces, RGB: each cell is the 6912 bytes of uint8 [48, 48, 3]"),
+    "face_times": ("cr:Float32", "-1", "V times of the faces, seconds of the recording"),
+    "face_boxes": ("cr:Float32", "-1,4", "V boxes in pixels of the frame: left, top, right, bottom; 0 where none"),
     "face_scores": ("cr:Float32", "-1", "V probabilities of the detector, 0 where no face was found"),
     "face_landmarks": ("cr:Float32", "-1,10", "V times x and y of eyes, nose and corners of the mouth, in pixels"),
     "face_found": ("sc:Boolean", "-1", "V times whether a face was found"),
-    "mels": ("cr:Float16", "-1,128,32", "A mel chunks, logarithm of the power; each is stored as its 8192 bytes"),
-    "sample_rate": ("cr:Int32", None, "Hz of the sound that the mels are made of"),
-    "quality": ("sc:Text", "-1", "kinds of doubt, empty for most"),
+    "mels": (
+        "cr:Float16",
+        "-1,128,32",
+        "A mel chunks, natural log of power: each cell is the 8192 bytes of float16 [128, 32], 32 steps of 12.5 ms",
+    ),
+    "sample_rate": ("cr:Int32", None, "Hz of the audio that the mels were computed from"),
+    "quality": ("sc:Text", "-1", "kinds of doubtful Issues, empty for most"),
 }
 VOTE = {
-    "rater": ("sc:Text", "who was asked"),
-    "name": ("sc:Text", "what about"),
-    "value": ("cr:Float32", "what they said: 1 for what they named, else the number they gave"),
+    "rater": ("sc:Text", "name of the rater"),
+    "name": ("sc:Text", "emotion or scale"),
+    "value": ("cr:Float32", "1 for an emotion they chose, else the rating"),
 }
 CONTEXT = {  # the one that the specification recommends
     "@language": "en",
@@ -95,44 +100,57 @@ CONTEXT = {  # the one that the specification recommends
 
 def write_card(dataset: Path) -> None:
     """Write `README.md` and `croissant.json` of a finished dataset into its folder. Raises ShardError without one."""
-    opened = open_dataset(dataset)
+    opened = load(dataset)
     write_text(dataset / README, card(opened))
     write_text(dataset / CROISSANT, json.dumps(croissant(opened), indent=1, ensure_ascii=False) + "\n")
 
 
 def card(dataset: Dataset) -> str:
-    """The text of README.md; its head is YAML, written as the JSON that YAML includes."""
+    """The text of README.md: Hugging Face's fields, then what people want to know."""
     about = _about(dataset)
-    rows = sum(part["utterances"] for part in dataset.index["counts"].values())
-    head: dict[str, Any] = {
-        "pretty_name": f"{_title(dataset)}, prepared by mesm",
-        **({"language": [about["language"]]} if about["language"] else {}),
-        "license": "other",
-        "license_name": about["licence"],
-        **({"license_link": about["page"]} if about["page"] else {}),
-        "task_categories": ["audio-classification", "text-classification", "video-classification"],
-        "tags": ["emotion recognition", "multimodal", dataset.corpus],
-        "size_categories": [_size_category(rows)],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": part, "path": f"shards/{part}-*.parquet"} for part in dataset.splits],
-            }
-        ],
-    }
-    environment = Environment(
-        loader=PackageLoader("mesm_data.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("card.md").render(
-        head="\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()),
+    files = {split: f"shards/{split}-*.parquet" for split in dataset.splits}
+    return render(
+        "card.md",
+        head=card_head(f"{_title(dataset)}, prepared by mesm", dataset.corpus, len(dataset), about, files),
         dataset=dataset,
         title=_title(dataset),
         about=about,
-        rows=rows,
+        rows=len(dataset),
         columns=COLUMNS,
         meanings=PAPER_DROPS | LEFT_OUT | DOUBTFUL | NOTED,
         paper=CITATION,
     )
+
+
+def card_head(name: str, corpus: str, rows: int, about: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """The YAML fields of a card, as Hugging Face reads them; `files` are patterns of the files of each split.
+
+    `about` is what a corpus says of itself, empty for synthetic data.
+    """
+    from huggingface_hub import DatasetCardData
+
+    splits = [{"split": split, "path": path} for split, path in files.items()]
+    fields = {
+        "pretty_name": name,
+        "language": [about["language"]] if about.get("language") else None,
+        "license": "other",
+        "license_name": about.get("licence", "none needed: synthetic data"),
+        "license_link": about.get("page") or None,
+        "task_categories": ["audio-classification", "text-classification", "video-classification"],
+        "tags": ["emotion recognition", "multimodal", corpus],
+        "size_categories": [_size_category(rows)],
+        "configs": [{"config_name": "default", "data_files": splits}] if splits else None,
+    }
+    head: str = DatasetCardData(**{key: value for key, value in fields.items() if value is not None}).to_yaml()
+    return head
+
+
+def render(template: str, **values: Any) -> str:
+    """A card from one of the templates beside this file."""
+    environment = Environment(
+        loader=PackageLoader("mesm_data.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(**values)
 
 
 def croissant(dataset: Dataset) -> dict[str, Any]:
@@ -171,7 +189,7 @@ def croissant(dataset: Dataset) -> dict[str, Any]:
                 "@type": "cr:RecordSet",
                 "@id": "utterances",
                 "name": "utterances",
-                "description": "One record an utterance.",
+                "description": "One record per utterance.",
                 "key": {"@id": "utterances/id"},
                 "field": [_field(column) for column in COLUMNS],
             },
@@ -253,13 +271,13 @@ def _field(column: str) -> dict[str, Any]:
     return field | ({"isArray": True, "arrayShape": shape} if shape else {})
 
 
-def _vote_field(name: str, told: tuple[str, str]) -> dict[str, Any]:
+def _vote_field(name: str, about: tuple[str, str]) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
         "@id": f"utterances/votes/{name}",
         "name": name,
-        "dataType": told[0],
-        "description": told[1],
+        "dataType": about[0],
+        "description": about[1],
         "source": {
             "fileSet": {"@id": "parquet"},
             "extract": {"column": "votes"},

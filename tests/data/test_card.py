@@ -4,8 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy
+import pandas
 import pytest
+import yaml
 
+from mesm_data import corpora
+from mesm_data.dataset.reader import load
 from mesm_data.dataset.schema import SCHEMA
 from mesm_data.dataset.verify import verify
 from mesm_data.errors import ShardError
@@ -22,9 +27,9 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def head_of(dataset: Path) -> dict[str, Any]:
-    """The fields of the card; each stands on a line of its own, as JSON."""
-    head = (dataset / "README.md").read_text(encoding="utf-8").split("---\n")[1]
-    return {name: json.loads(value) for name, value in (line.split(": ", 1) for line in head.splitlines())}
+    """The YAML fields of the card."""
+    head: dict[str, Any] = yaml.safe_load((dataset / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    return head
 
 
 def test_the_card_has_the_fields_that_hugging_face_reads(dataset: Path) -> None:
@@ -43,6 +48,35 @@ def test_the_card_is_valid_to_hugging_faces_own_reader(dataset: Path) -> None:
     card = hub.DatasetCard.load(dataset / "README.md")
     assert card.data.pretty_name == "IEMOCAP, prepared by mesm"
     assert card.data.to_dict()["license"] == "other"
+
+
+def test_the_language_is_that_of_the_corpus(tmp_path: Path) -> None:
+    for language, expected in (("de", ["de"]), ("", None)):
+        about = corpora.about_unknown("iemocap") | {"language": language}
+        folder = write_synthetic(tmp_path / f"set-{language}", synthetic_rows(5), about=about)
+        write_card(folder)
+        assert head_of(folder).get("language") == expected
+        croissant = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
+        assert croissant.get("inLanguage") == (language or None)
+
+
+def test_a_title_that_yaml_would_read_otherwise_stays_a_title(tmp_path: Path) -> None:
+    about = corpora.about_unknown("iemocap") | {"title": "yes: [a] 'corpus' # of \"ours\""}
+    folder = write_synthetic(tmp_path / "set", synthetic_rows(5), about=about)
+    write_card(folder)
+    assert head_of(folder)["pretty_name"] == f"{about['title']}, prepared by mesm"
+
+
+def test_the_card_says_how_faces_and_mels_are_read_with_pandas(dataset: Path) -> None:
+    lines = [line.strip() for line in (dataset / "README.md").read_text().splitlines() if "numpy.frombuffer" in line]
+    assert len(lines) == 2
+    for row in pandas.read_parquet(dataset / "shards").iloc:
+        found: dict[str, Any] = {}
+        exec("\n".join(lines), {"numpy": numpy, "row": row}, found)
+        own = load(dataset)[row.id]
+        for name, array in found.items():
+            assert (array.dtype, array.shape) == (getattr(own, name).dtype, getattr(own, name).shape)
+            numpy.testing.assert_array_equal(array, getattr(own, name))
 
 
 def test_the_card_counts_what_the_index_counts(dataset: Path) -> None:

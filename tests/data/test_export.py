@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mesm_data.dataset.reader import open_dataset
+from mesm_data.dataset.reader import load
 from mesm_data.dataset.schema import Row
 from mesm_data.errors import DataError
 from mesm_data.export.export import FORMATS, export
+from mesm_data.export.samples import Options
 from mesm_data.files import exclusive, sha256_of
 from mesm_data.media.probe import probe
 from mesm_data.utterance import Source, Vote
 from mesm_model.features.external import read_pickled
+from mesm_model.features.extract import DEFAULTS, FeatureSpec, extractors, make_features
+from mesm_model.features.store import attach
 from tests.data.synthetic_rows import EMOTIONS, synthetic_rows, write_synthetic
 from tests.data.test_encode import numbers_in, write_recording
 
@@ -57,7 +60,7 @@ def filmed(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_clips_are_one_film_an_utterance_cut_exactly(filmed: tuple[Path, Path], tmp_path: Path) -> None:
     folder, raw = filmed
-    done = export(folder, "clips", tmp_path / "clips", raw, holds_licence=True)
+    done = export(folder, "clips", tmp_path / "clips", Options(raw), holds_licence=True)
     assert done.utterances == 5
     assert numbers_in(tmp_path / "clips" / "Ses01F_impro01_F002.mp4") == list(range(60, 105))
     assert numbers_in(tmp_path / "clips" / "Ses01F_impro01_F004.mp4") == list(range(30, 60))
@@ -71,12 +74,12 @@ def test_clips_are_one_film_an_utterance_cut_exactly(filmed: tuple[Path, Path], 
 def test_clips_go_on_where_they_were_stopped(filmed: tuple[Path, Path], tmp_path: Path) -> None:
     folder, raw = filmed
     out = tmp_path / "clips"
-    export(folder, "clips", out, raw, holds_licence=True)
+    export(folder, "clips", out, Options(raw), holds_licence=True)
     whole = files_of(out)
     for name in ("Ses01F_impro01_F001.mp4", "README.md", "metadata.csv"):
         (out / name).unlink()
     kept = (out / "Ses01F_impro01_F002.mp4").stat().st_mtime_ns
-    export(folder, "clips", out, raw, holds_licence=True)
+    export(folder, "clips", out, Options(raw), holds_licence=True)
     assert files_of(out) == whole
     assert (out / "Ses01F_impro01_F002.mp4").stat().st_mtime_ns == kept
 
@@ -86,8 +89,8 @@ def test_clips_need_the_raw_files_that_the_dataset_was_built_from(filmed: tuple[
     with pytest.raises(DataError, match=r"give --raw FOLDER, the corpus that was built"):
         export(folder, "clips", tmp_path / "clips", holds_licence=True)
     (raw / "second" / "film.avi").unlink()
-    with pytest.raises(DataError, match=r"1 of 4 files are not there, as second/film\.avi; expected the folder that"):
-        export(folder, "clips", tmp_path / "clips", raw, holds_licence=True)
+    with pytest.raises(DataError, match=r"1 of 4 files are missing, such as second/film\.avi; expected the folder"):
+        export(folder, "clips", tmp_path / "clips", Options(raw), holds_licence=True)
     assert not (tmp_path / "clips").exists()
 
 
@@ -97,7 +100,7 @@ def test_real_dialogues_become_films_of_one_speaker(shared: Path, tmp_path: Path
     row = synthetic_rows(5)[0]
     utterance = replace(row.utterance, source=Source(film, sound, (0.5, 0.0, 1.0, 1.0), 1), start=2.0, end=4.0)
     folder = write_synthetic(tmp_path / "set", [row._replace(utterance=utterance)])
-    export(folder, "clips", tmp_path / "clips", raw, holds_licence=True)
+    export(folder, "clips", tmp_path / "clips", Options(raw), holds_licence=True)
     info = probe(tmp_path / "clips" / f"{utterance.id}.mp4")
     assert (info.width, info.height) == (probe(raw / film).width // 2, probe(raw / film).height)
     assert info.duration == pytest.approx(2.0, abs=0.05)
@@ -177,6 +180,21 @@ def test_hugging_face_loads_utterances_without_faces_or_sound(tmp_path: Path, hu
 # ---- MMSA
 
 
+def test_a_text_that_a_spreadsheet_would_run_is_written_so_that_none_does(
+    filmed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, raw = filmed
+    rows = list(load(folder))
+    texts = ['=HYPERLINK("http://x.org","y")', "+1 for that", "-- no", "@home", "plain = text"]
+    changed = [Row("iemocap", item.split, replace(item.utterance, text=text, source=Source("film.avi", "sound.wav")),
+                   item.clip) for item, text in zip(rows, texts, strict=True)]  # fmt: skip
+    export(write_synthetic(tmp_path / "texts", changed), "clips", tmp_path / "out", Options(raw), holds_licence=True)
+    with (tmp_path / "out" / "metadata.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["text"] for line in lines] == [*(f"'{text}" for text in texts[:4]), texts[4]]
+    assert [line["start"] for line in lines] == [str(row.start) for row in rows]
+
+
 @pytest.fixture(scope="module")
 def mmsa(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("mmsa")
@@ -184,28 +202,28 @@ def mmsa(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "features.pkl"
 
 
-def test_the_pickle_has_everything_that_the_loader_of_mmsa_asks_for(mmsa: Path) -> None:
-    """What data_loader.py of github.com/thuiar/MMSA does with a file, without use_bert."""
-    with mmsa.open("rb") as file:
-        data = pickle.load(file)
-    for part, count in {"train": 16, "valid": 2, "test": 2}.items():
-        text, audio, vision = (data[part][name].astype(np.float32) for name in ("text", "audio", "vision"))
-        assert text.shape[0] == audio.shape[0] == vision.shape[0] == count
-        labels = np.array(data[part]["regression_labels"]).astype(np.float32)
-        assert labels[0].reshape(-1).shape == (1,)
-        for n, row in enumerate(rows_of(part)):
-            assert data[part]["raw_text"][n] == row.utterance.text
-            assert data[part]["audio_lengths"][n] == 2 * 32 // 8
-            assert data[part]["vision_lengths"][n] == 3
-            video, clip = data[part]["id"][n].split("$_$")
+def unpickled(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        content: dict[str, Any] = pickle.load(file)
+    return content
+
+
+def test_the_pickle_has_ids_texts_labels_and_no_made_up_arrays(mmsa: Path) -> None:
+    data = unpickled(mmsa)
+    for split in ("train", "valid", "test"):
+        assert set(data[split]) == {
+            "id", "raw_text", "regression_labels", "classification_labels", "annotations", "emotion_labels",
+            "emotion_names",
+        }  # fmt: skip
+        for n, row in enumerate(rows_of(split)):
+            assert data[split]["raw_text"][n] == row.utterance.text
+            video, clip = data[split]["id"][n].split("$_$")
             assert f"{video}_{clip}" == row.utterance.id
-        assert not audio[:, 8:].any()
-        assert np.isfinite(audio).all()
+    assert "There are no features" in (mmsa.parent / "README.md").read_text()
 
 
 def test_sentiment_is_the_raters_mean_of_valence_about_its_middle(mmsa: Path) -> None:
-    with mmsa.open("rb") as file:
-        train = pickle.load(file)["train"]
+    train = unpickled(mmsa)["train"]
     for n, row in enumerate(rows_of("train")):
         valence = np.mean([vote.value for vote in row.utterance.votes if vote.name == "valence"])
         assert train["regression_labels"][n] == pytest.approx(valence - 3)
@@ -215,47 +233,89 @@ def test_sentiment_is_the_raters_mean_of_valence_about_its_middle(mmsa: Path) ->
         assert train["emotion_labels"][n].tolist() == list(row.utterance.labels)
 
 
-def test_what_the_speaker_says_of_the_own_feeling_is_no_label(tmp_path: Path) -> None:
-    rows = []
-    for n, row in enumerate(synthetic_rows(5)):
-        votes = (Vote("A-F1", "valence", 5.0), *((Vote("A-E1", "valence", 2.0),) if n else ()))
-        rows.append(row._replace(utterance=replace(row.utterance, votes=votes)))
-    export(write_synthetic(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
-    with (tmp_path / "out" / "features.pkl").open("rb") as file:
-        parts = pickle.load(file)
-    assert [parts[part]["regression_labels"].tolist() for part in ("train", "valid")] == [[0.0], [-1.0, -1.0]]
-    assert "that nobody rated so have 0: 1." in (tmp_path / "out" / "README.md").read_text()
+@pytest.fixture(scope="module")
+def featured(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("features") / "made"
+    make_features(load(dataset), folder, {m: FeatureSpec(name) for m, name in DEFAULTS.items()}, quiet=True)
+    return folder
 
 
-def test_the_arrays_of_the_pickle_are_means_over_the_shards_numbers(mmsa: Path) -> None:
-    row = rows_of("train")[3]
-    sound = read_pickled(mmsa, "a").find(row.utterance)
-    face = read_pickled(mmsa, "v").find(row.utterance)
-    assert sound is not None
-    assert face is not None
-    np.testing.assert_allclose(sound[5, 2], row.clip.mels[1, 8:12, 8:16].astype(np.float32).mean(), rtol=1e-3)
-    np.testing.assert_allclose(face[1, 13], row.clip.faces[1, 4:8, 4:8].mean() / 255, rtol=1e-5)
+def test_the_pickle_has_the_features_that_were_made(dataset: Path, featured: Path, tmp_path: Path) -> None:
+    """As data_loader.py of github.com/thuiar/MMSA reads it without use_bert; and as we read such pickles ourselves."""
+    export(dataset, "mmsa", tmp_path, Options(features=featured), holds_licence=True)
+    made = extractors(attach(load(dataset), featured))
+    data = unpickled(tmp_path / "features.pkl")
+    for split, count in {"train": 16, "valid": 2, "test": 2}.items():
+        text, audio, vision = (data[split][name].astype(np.float32) for name in ("text", "audio", "vision"))
+        assert text.shape[0] == audio.shape[0] == vision.shape[0] == count
+        assert np.array(data[split]["regression_labels"]).astype(np.float32)[0].reshape(-1).shape == (1,)
+        for n, (utterance, clip) in enumerate(load(dataset).clips(split)):
+            for modality, name in (("a", "audio"), ("v", "vision")):
+                expected = made[modality].rows(utterance, clip)
+                length = data[split][f"{name}_lengths"][n]
+                np.testing.assert_array_equal(data[split][name][n][:length], expected)
+                assert not data[split][name][n][length:].any()
+                np.testing.assert_array_equal(
+                    read_pickled(tmp_path / "features.pkl", modality).find(utterance)[:length], expected
+                )
+    card = (tmp_path / "README.md").read_text()
+    assert "`text` is hash, `audio` is bark_mfcc, `vision` is face_geometry_pca." in card
+    assert "0 in `audio` (more than 500 rows)" in card
 
 
-def test_the_same_word_is_the_same_row_whatever_stands_around_it(tmp_path: Path) -> None:
+def test_an_utterance_longer_than_the_arrays_is_cut_and_counted(tmp_path: Path) -> None:
     rows = [
         row._replace(utterance=replace(row.utterance, text=text))
         for row, text in zip(synthetic_rows(5), ["So it is.", "Is it so?", "", "well " * 60, "It"], strict=True)
     ]
-    export(write_synthetic(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
-    with (tmp_path / "out" / "features.pkl").open("rb") as file:
-        parts = pickle.load(file)
-    train, valid, test = (parts[part]["text"] for part in ("train", "valid", "test"))
-    np.testing.assert_array_equal(train[0, 0], valid[0, 2])
-    np.testing.assert_array_equal(train[0, 1], test[1, 0])
-    assert not valid[1].any(), "no words"
-    assert test.shape == (2, 50, 300)
-    assert "100 faces): 1." in (tmp_path / "out" / "README.md").read_text()
+    folder = write_synthetic(tmp_path / "set", rows)
+    specs = {m: FeatureSpec(name) for m, name in DEFAULTS.items()}
+    make_features(load(folder), tmp_path / "features", specs, quiet=True)
+    export(folder, "mmsa", tmp_path / "out", Options(features=tmp_path / "features"), holds_licence=True)
+    data = unpickled(tmp_path / "out" / "features.pkl")
+    assert data["test"]["text"].shape == (2, 50, 300)
+    assert not data["valid"]["text"][1].any(), "no words"
+    assert "1 in `text` (more than 50 rows)" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_a_dataset_without_a_valid_part_is_refused(tmp_path: Path) -> None:
+def test_features_of_another_dataset_or_for_another_format_are_refused(
+    dataset: Path, featured: Path, tmp_path: Path
+) -> None:
+    other = write_synthetic(tmp_path / "other", synthetic_rows(5))
+    with pytest.raises(DataError, match=r"made: features of another dataset than .*other; run `mesm features"):
+        export(other, "mmsa", tmp_path / "out", Options(features=featured), holds_licence=True)
+    with pytest.raises(DataError, match=r"--features goes with --to mmsa, not with --to hf; leave it out"):
+        export(dataset, "hf", tmp_path / "out", Options(features=featured), holds_licence=True)
+    export(dataset, "mmsa", tmp_path / "out", holds_licence=True)
+    with pytest.raises(DataError, match=r"holds an export of the same dataset with other features; give another"):
+        export(dataset, "mmsa", tmp_path / "out", Options(features=featured), holds_licence=True)
+
+
+def test_utterances_that_only_the_speaker_rated_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = []
+    for n, row in enumerate(synthetic_rows(6)):
+        votes = (Vote("A-F1", "valence", 5.0), *((Vote("A-E1", "valence", 2.0),) if n else ()))
+        rows.append(row._replace(utterance=replace(row.utterance, votes=votes)))
+    folder = write_synthetic(tmp_path / "set", rows, about={"title": "IEMOCAP", "self_reports": ["A-F", "A-M"]})
+    export(folder, "mmsa", tmp_path / "out", holds_licence=True)
+    data = unpickled(tmp_path / "out" / "features.pkl")
+    assert [data[split]["regression_labels"].tolist() for split in ("train", "valid")] == [[-1.0], [-1.0, -1.0]]
+    assert "that nobody rated so are not in the file: 1." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_corpus_without_sentiment_or_valence_is_refused(tmp_path: Path) -> None:
+    rows = [row._replace(utterance=replace(row.utterance, votes=())) for row in synthetic_rows(5)]
+    with pytest.raises(
+        DataError,
+        match=r"no votes on sentiment or valence in train, valid, test, and MMSA predicts sentiment; take",
+    ):
+        export(write_synthetic(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
+    assert not (tmp_path / "out" / "features.pkl").exists()
+
+
+def test_a_dataset_without_a_valid_split_is_refused(tmp_path: Path) -> None:
     rows = [row for row in synthetic_rows(5) if row.split != "valid"]
-    with pytest.raises(DataError, match=r"has no part valid; MMSA reads train, valid, test"):
+    with pytest.raises(DataError, match=r"has no split valid; MMSA reads train, valid, test"):
         export(write_synthetic(tmp_path / "set", rows), "mmsa", tmp_path / "out", holds_licence=True)
 
 
@@ -290,7 +350,7 @@ def test_the_card_names_the_licence_or_says_that_none_is_needed(dataset: Path, t
 
 def test_another_export_or_other_files_in_the_folder_are_left_alone(dataset: Path, tmp_path: Path) -> None:
     export(dataset, "mmsa", tmp_path / "out", holds_licence=True)
-    content = open_dataset(dataset).index["content"][:12]
+    content = load(dataset).index["content"][:12]
     with pytest.raises(
         DataError, match=rf"holds an export to mmsa of iemocap \(content {content}\); give another --out"
     ):
@@ -303,5 +363,5 @@ def test_another_export_or_other_files_in_the_folder_are_left_alone(dataset: Pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "export.json", "features.pkl"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(DataError, match=r"mine: not empty and no export of this program; give another --out"):
+    with pytest.raises(DataError, match=r"mine: not empty and no export of this program \(no export\.json\); give ano"):
         export(dataset, "hf", tmp_path / "mine", holds_licence=True)
