@@ -39,7 +39,8 @@ def read_pickle(path: Path, arrays: bool = False) -> Any:
             return _PlainUnpickler(file, arrays).load()
     except _NO_PICKLE as error:
         kinds = "dicts, lists, strings, numbers and arrays" if arrays else "dicts, lists, strings and numbers"
-        raise CorpusError(f"{path}: {error}; expected a pickle of plain {kinds}") from error
+        reason = " ".join(str(error).split())[:200]  # some are of several lines
+        raise CorpusError(f"{path}: {reason}; expected a pickle of plain {kinds}") from error
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -35,7 +35,7 @@ def read_state(path: Path, shape: Any, mend: str, error: type[DataError] = DataE
     missing, no regular file, not UTF-8, no JSON, or of another shape.
     """
     content = _parse(path, _read(path, mend, error), mend, error)
-    _check(content, shape, str(path), mend, error)
+    check_shape(content, shape, str(path), mend, error)
     return content
 
 
@@ -45,7 +45,7 @@ def read_state_lines(path: Path, shape: Any, mend: str, error: type[DataError] =
     for number, line in enumerate(lines.split("\n") if lines else (), start=1):  # texts may hold U+2028: no splitlines
         where = f"{path}:{number}"
         content = _parse(where, line, mend, error)
-        _check(content, shape, where, mend, error)
+        check_shape(content, shape, where, mend, error)
         yield content
 
 
@@ -93,7 +93,8 @@ def _parse(where: Path | str, text: str, mend: str, error: type[DataError]) -> A
         raise error(f"{where}: not JSON ({wrong}); {mend}") from None
 
 
-def _check(value: Any, shape: Any, where: str, mend: str, error: type[DataError]) -> None:
+def check_shape(value: Any, shape: Any, where: str, mend: str, error: type[DataError] = DataError) -> None:
+    """Raises `error` unless a value that was read already has the given shape; `where` begins the message."""
     if problem := _problem(value, shape, ""):
         raise error(f"{where}: {problem}; {mend}")
 

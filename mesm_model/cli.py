@@ -315,7 +315,7 @@ def models() -> None:
 @main.command()
 @click.argument("dataset", type=FOLDER)
 @click.option("--out", type=OUT, required=True, help="Folder; what was interrupted goes on in it.")
-@click.option("--text", help="hash, svd, glove:FILE or pickle:FILE. [default: hash]")
+@click.option("--text", help="hash, glove:FILE or pickle:FILE. [default: hash]")
 @click.option(
     "--audio", default="bark_mfcc", show_default=True, help="bark_mfcc, disvoice:, opensmile: or pickle:PATH."
 )

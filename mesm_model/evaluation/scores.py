@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mesm_data.errors import DataError
+from mesm_data.state import check_shape
 from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES, Scores, at_end_of_grid, beats_constant
 from mesm_model.evaluation.tables import aligned, mean_and_deviation, percent
 
@@ -211,6 +212,19 @@ def _listed(names: Sequence[str]) -> str:
 
 # ---- as plain values
 
+_NUMBERS = [(float, None)]
+_SCORES = {field.name: _NUMBERS for field in fields(Scores)}
+SHAPE = {  # of `to_json`, for read_state; what is not read again is left out
+    "run": str, "data": str, "split": str, "utterances": int, "emotions": [str], "thresholds": [float],
+    "scores": _SCORES, "trivial": {str: _SCORES}, "paper": {str: _SCORES},
+    "intervals": {name: [_NUMBERS] for name in NAMES}, "encoder": (str, None),
+    "features": ({"words": str, "folder": str}, None),
+    "planted?": {
+        "reachable": ({"accuracy": float, "auc": (float, None)}, None),
+        "pointing": {str: {"inside": float, "chance": float, "covered": float}},
+    },
+}  # fmt: skip
+
 
 def to_json(report: Report) -> dict[str, Any]:
     """The report as plain values; None where a score is not defined."""
@@ -235,47 +249,53 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def from_json(stored: Mapping[str, Any]) -> Report:
     """The report that `to_json` was given. Raises DataError for anything else."""
+    run = stored.get("run", "") if isinstance(stored, Mapping) else ""
+    where, mend = str(Path(str(run), "scores.json")), "delete the file, and the same `mesm train` writes it again"
+    check_shape(stored, SHAPE, where, mend)
     try:
-        planted = stored.get("planted")
-        report = Report(
-            run=stored["run"],
-            data=stored["data"],
-            split=stored["split"],
-            emotions=tuple(list.copy(stored["emotions"])),
-            thresholds=tuple(map(float, stored["thresholds"])),
-            utterances=int(stored["utterances"]),
-            scores=_scores_from_json(stored["scores"]),
-            trivial={name: _scores_from_json(scores) for name, scores in stored["trivial"].items()},
-            intervals={name: np.array(stored["intervals"][name], float) for name in NAMES},
-            encoder=stored["encoder"],
-            features=stored["features"],
-            paper={name: _scores_from_json(scores) for name, scores in stored["paper"].items()},
-            planted=planted and _planted_from_json(planted),
-        )
-        _check_sizes(report)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        found = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        run = stored["run"] if isinstance(stored, Mapping) and "run" in stored else ""
-        raise DataError(
-            f"{Path(str(run), 'scores.json')}: not the scores of a run of this version ({found}); delete the file, and "
-            "the same `mesm train` writes it again"
-        ) from None
+        report = _from_checked(stored)
+    except (OverflowError, ValueError) as error:  # of numpy: rows of several lengths, numbers beyond float64
+        raise DataError(f"{where}: {error}; {mend}") from None
+    if problem := _size_problem(report):
+        raise DataError(f"{where}: {problem}; {mend}")
     return report
 
 
-def _check_sizes(report: Report) -> None:
-    """Raises ValueError unless everything in a report is about as many emotions."""
+def _from_checked(stored: Mapping[str, Any]) -> Report:
+    planted = stored.get("planted")
+    return Report(
+        run=stored["run"],
+        data=stored["data"],
+        split=stored["split"],
+        emotions=tuple(stored["emotions"]),
+        thresholds=tuple(map(float, stored["thresholds"])),
+        utterances=stored["utterances"],
+        scores=_scores_from_json(stored["scores"]),
+        trivial={name: _scores_from_json(scores) for name, scores in stored["trivial"].items()},
+        intervals={name: np.array(stored["intervals"][name], float) for name in NAMES},
+        encoder=stored["encoder"],
+        features=stored["features"],
+        paper={name: _scores_from_json(scores) for name, scores in stored["paper"].items()},
+        planted=planted and _planted_from_json(planted),
+    )
+
+
+def _size_problem(report: Report) -> str | None:
+    """What is not about as many emotions as there are, in words; None where everything is."""
     count = len(report.emotions)
     rows = [report.scores, *report.trivial.values(), *report.paper.values()]
     shapes = {getattr(scores, field.name).shape for scores in rows for field in fields(scores)}
     bounds = {values.shape for values in report.intervals.values()}
-    named = all(isinstance(emotion, str) for emotion in report.emotions)
-    if not count or not named or shapes != {(count,)} or bounds != {(2, count + 1)} or len(report.thresholds) != count:
-        raise ValueError(f"its scores are not those of {count} emotions")
+    if not count or shapes != {(count,)} or bounds != {(2, count + 1)} or len(report.thresholds) != count:
+        return f"its scores are not those of {count} emotions"
+    if BEST_CONSTANT not in report.trivial:
+        return f"trivial lacks {BEST_CONSTANT}"
+    return None if np.isfinite(report.scores.positives).all() else "a number of positives is no number"
 
 
 def _planted_from_json(stored: Mapping[str, Any]) -> Planted:
-    pointing = {name: Pointing(**found) for name, found in stored["pointing"].items()}
+    named = stored["pointing"]
+    pointing = {name: Pointing(found["inside"], found["chance"], found["covered"]) for name, found in named.items()}
     return Planted(reachable=stored["reachable"], pointing=pointing)
 
 
@@ -284,7 +304,7 @@ def _scores_to_json(scores: Scores) -> dict[str, Any]:
 
 
 def _scores_from_json(stored: Mapping[str, Any]) -> Scores:
-    return Scores(**{name: np.array(values, float) for name, values in stored.items()})
+    return Scores(**{field.name: np.array(stored[field.name], float) for field in fields(Scores)})
 
 
 def _plain(values: Any) -> Any:

@@ -1,33 +1,30 @@
-"""Vectors of words: `glove`, cut down from a GloVe file; `hash` and `svd`, which need no file. And tables of them.
+"""Vectors of words: `glove`, cut down from a GloVe file, and `hash`, which needs no file.
 
-A table is text, as GloVe's own files are: a word a line, then its numbers. What a dataset needs of a 5 GB file is
-written in that form too, so it can be passed on and given again.
+A table is text, as GloVe's own files are: one word per line and its numbers. What a dataset needs of a 5 GB file is
+written in that form too, so that it can be shared and given again.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.linalg import svds
 
 from mesm_data.errors import DataError
 from mesm_data.files import write_text
 from mesm_data.splits.stats import words
+from mesm_data.state import regular_file
 
 SIZE = 300  # as the paper's GloVe vectors
-WINDOW = 4  # words to each side that svd counts as company
-RARE = 2  # svd: a word must be there so often in the training part
-NGRAMS = (3, 4, 5)  # letters of the pieces of a word that hash looks at
+NGRAMS = (3, 4, 5)  # letters of the pieces of a word, for hash
+UTF8_MARK = b"\xef\xbb\xbf"  # which Windows writes first
 
 Table = Mapping[str, np.ndarray]  # word -> float32 [size]
 
 
 def rows(text: str, table: Table, size: int) -> np.ndarray:
-    """A row for each word of a text, float32 [words, size]; 0 for a word that the table has not, in no spelling."""
+    """A row per word of a text, float32 [words, size]; zeros for a word that the table lacks, also in small letters."""
     found = [_look_up(word, table) for word in _tokens(text)]
     nothing = np.zeros(size, np.float32)
     return np.stack([nothing if row is None else row for row in found]) if found else np.zeros((0, size), np.float32)
@@ -40,46 +37,29 @@ def coverage(texts: Iterable[str], table: Table) -> float:
 
 
 def vocabulary(texts: Iterable[str]) -> list[str]:
-    """Every word of these texts, in every spelling that is looked for, sorted."""
+    """Every word of these texts, as written and in small letters, sorted."""
     return sorted({spelling for text in texts for word in _tokens(text) for spelling in (word, word.lower())})
 
 
 def hashed(vocabulary: Iterable[str], size: int = SIZE) -> Table:
-    """A vector that follows from the word's letters alone, its pieces included, so that "happy" is near "happily"."""
+    """Vectors from the letters of each word and of its pieces alone, so that "happy" is near "happily"."""
     return {word: _hashed(word, size) for word in sorted({word.lower() for word in vocabulary})}
 
 
-def factorised(texts: Iterable[str], size: int = SIZE) -> Table:
-    """Words that keep the same company in these texts get vectors that are near each other.
-
-    Positive pointwise mutual information of a word and its neighbours, and the directions in which it differs most
-    (Levy and Goldberg 2014). Give it the training part only. Texts with fewer words than `size` leave the rest 0.
-    """
-    sentences = [[word.lower() for word in _tokens(text)] for text in texts]
-    counted = Counter(word for sentence in sentences for word in sentence)
-    kept = sorted(word for word, count in counted.items() if count >= RARE)
-    information = _company(sentences, {word: n for n, word in enumerate(kept)})
-    rank = min(size, len(kept) - 1)
-    vectors = np.zeros((len(kept), size))
-    if rank > 0 and information.nnz:
-        left, strength, _ = svds(information, rank, v0=np.ones(len(kept)))
-        left, strength = left[:, ::-1], strength[::-1]
-        signs = np.sign(np.take_along_axis(left, np.abs(left).argmax(0)[None], 0))
-        vectors[:, :rank] = left * np.where(signs == 0, 1, signs) * np.sqrt(strength)
-    return dict(zip(kept, vectors.astype(np.float32), strict=True))
-
-
 def read_table(path: Path, wanted: Collection[str] | None = None) -> tuple[Table, int]:
-    """The vectors of the `wanted` words, or of all, and their size. Raises DataError for what is no such file.
+    """The vectors of the `wanted` words, or of all, and their size. Raises DataError for a file of another kind.
 
     Only lines of wanted words are parsed: 2.2 million lines of GloVe take about a minute.
     """
+    if found := regular_file(path):
+        raise DataError(f"{path}: found {found}, expected a file")
     chosen = None if wanted is None else {word.encode() for word in wanted}
     table: dict[str, np.ndarray] = {}
     size = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if number == 1:
+                line = line.removeprefix(UTF8_MARK)
                 size = _size(path, line)
                 if _is_heading(line):
                     continue
@@ -88,21 +68,21 @@ def read_table(path: Path, wanted: Collection[str] | None = None) -> tuple[Table
             word, *values = line.rstrip().rsplit(b" ", size)  # a few of GloVe's words have spaces in them
             if chosen is not None and word not in chosen:
                 continue
-            table.setdefault(word.decode(), _vector(f"{path}:{number}", values, size))
+            table.setdefault(_decoded(f"{path}:{number}", word), _vector(f"{path}:{number}", values, size))
     if not size:
         raise DataError(f"{path}: empty, expected a word and its numbers on each line, as in glove.840B.300d.txt")
     return table, size
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Five digits a number."""
+    """Write the table, five digits per number."""
     lines = (f"{word} {' '.join(f'{value:.5g}' for value in vector)}\n" for word, vector in table.items())
     write_text(path, "".join(lines))
 
 
 @lru_cache(maxsize=100_000)
 def _tokens(text: str) -> tuple[str, ...]:
-    """A text is looked at three times: for its words, for their vectors, and to count them."""
+    """The words of a text; each text is split three times: for the vocabulary, the vectors and the coverage."""
     return tuple(words(text))
 
 
@@ -126,24 +106,8 @@ def _signs(piece: str, size: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(digest, np.uint8))[:size].astype(np.float32) * 2 - 1
 
 
-def _company(sentences: list[list[str]], index: Mapping[str, int]) -> csr_array:
-    """Positive pointwise mutual information of every two words that stand near each other, [words, words]."""
-    pairs: Counter[tuple[int, int]] = Counter()
-    for sentence in sentences:
-        at = [index[word] for word in sentence if word in index]
-        for place, one in enumerate(at):
-            for other in at[place + 1 : place + 1 + WINDOW]:
-                pairs[one, other] += 1
-                pairs[other, one] += 1
-    ends = np.array(list(pairs), np.int64).reshape(-1, 2)
-    counts = np.array(list(pairs.values()), float)
-    total = np.bincount(ends[:, 0], counts, len(index))
-    information = np.log(counts * counts.sum() / (total[ends[:, 0]] * total[ends[:, 1]])).clip(min=0)
-    return csr_array((information, (ends[:, 0], ends[:, 1])), shape=(len(index), len(index)))
-
-
 def _size(path: Path, line: bytes) -> int:
-    """How many numbers a word has, by the first line."""
+    """The number of numbers per word, from the first line."""
     if _is_heading(line):
         return int(line.split()[1])
     size = 0
@@ -162,9 +126,16 @@ def _size(path: Path, line: bytes) -> int:
 
 
 def _is_heading(line: bytes) -> bool:
-    """word2vec's text files begin with the number of words and the size."""
+    """True for the first line of word2vec's text files: the number of words and the size."""
     fields = line.split()
-    return len(fields) == 2 and all(field.isdigit() for field in fields)
+    return len(fields) == 2 and all(field.isdigit() and len(field) < 10 for field in fields)
+
+
+def _decoded(where: str, word: bytes) -> str:
+    try:
+        return word.decode()
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: found the word {word[:60]!r}, expected UTF-8") from None
 
 
 def _vector(where: str, values: list[bytes], size: int) -> np.ndarray:
@@ -173,5 +144,5 @@ def _vector(where: str, values: list[bytes], size: int) -> np.ndarray:
     except ValueError:
         vector = np.zeros(0, np.float32)
     if len(vector) != size or not np.isfinite(vector).all():
-        raise DataError(f"{where}: found {len(values)} fields behind the word, expected {size} numbers")
+        raise DataError(f"{where}: found {len(values)} fields after the word, expected {size} numbers")
     return vector

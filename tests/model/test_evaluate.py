@@ -139,7 +139,7 @@ def test_scores_of_another_shape_are_refused_in_one_line(
     for value in (None, 7, "text", [], {"acc": "x"}):
         changed: Any = value if damage == "whole" else {**stored, damage: value}
         with pytest.raises(
-            DataError, match=r"scores.json: not the scores of a run of this version .* writes it again$"
+            DataError, match=r"scores.json: .*; delete the file, and the same `mesm train` writes it again$"
         ):
             from_json(changed)
 

@@ -1,4 +1,4 @@
-"""Making features: every utterance has its own, interruptions cost nothing, nothing is learned from valid or test."""
+"""Making features: every utterance has its own, interruptions change nothing, fits are of train alone."""
 
 import json
 import shutil
@@ -74,19 +74,18 @@ def test_after_an_interruption_at_any_shard_the_result_is_the_same(few: Dataset,
         shutil.rmtree(tmp_path / "again")
 
 
-def test_statistics_and_fits_come_from_the_training_part_alone(few: Dataset, tmp_path: Path) -> None:
-    """The same training part with another test part has the same of them."""
+def test_statistics_and_fits_come_from_train_alone(few: Dataset, tmp_path: Path) -> None:
+    """They are the same with the same train and another test."""
     planted.write_planted(tmp_path / "other", {"train": 12, "valid": 1, "test": 9})
-    wanted = USUAL | {"t": FeatureSpec("svd")}
     made = {
-        name: make_features(dataset, tmp_path / name, wanted, quiet=True)
+        name: make_features(dataset, tmp_path / name, USUAL, quiet=True)
         for name, dataset in (("few", few), ("more", open_dataset(tmp_path / "other")))
     }
     for modality in "tav":
         for figure in ("mean", "deviation"):
             assert made["few"]["sets"][modality][figure] == made["more"]["sets"][modality][figure]
-    for name in ("text-svd/words.txt", "vision-face_geometry_pca/faces.npz"):
-        assert (tmp_path / "few" / name).read_bytes() == (tmp_path / "more" / name).read_bytes()
+    fit = "vision-face_geometry_pca/faces.npz"
+    assert (tmp_path / "few" / fit).read_bytes() == (tmp_path / "more" / fit).read_bytes()
     training = store.open_part(store.attach(few, tmp_path / "few"), "train")
     for modality, ragged in training.items():
         np.testing.assert_allclose(made["few"]["sets"][modality]["mean"], ragged.rows.mean(0, dtype=float))
@@ -127,7 +126,7 @@ def test_an_imported_set_says_how_many_utterances_it_lacks_and_how_many_numbers_
     assert rows_of.counts.tolist() == [1, 0, 0, 1, *[0] * 8]
     assert rows_of.of(3).tolist() == [[1, 1.5, 7]]
     assert rows_of.of(0).tolist() == [[0, 1.5, 0]]
-    assert "read as 0, being infinite or no number: 1\n" in result.output
+    assert "numbers that were nan or infinite, read as 0: 1\n" in result.output
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_an_imported_set_says_how_many_utterances_it_lacks_and_how_many_numbers_
         ("v", "openface:/no/such", "vision 'openface:/no/such': /no/such not found"),
     ],
 )
-def test_what_there_is_not_is_told(modality: str, text: str, message: str) -> None:
+def test_unknown_features_and_missing_files_are_refused(modality: str, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_feature_spec(modality, text)
 
@@ -148,13 +147,22 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
     few: Dataset, featured: Dataset, tmp_path: Path
 ) -> None:
     folder = Path(featured.index["features"]["folder"])
-    message = r"plan.json: the folder has text hash, now asked for text svd; give another --out, or delete"
+    message = (
+        r"plan.json: this folder holds a set of features with text hash, now asked for with text glove:.*; give another"
+    )
     with pytest.raises(DataError, match=message):
-        make_features(featured, folder, USUAL | {"t": FeatureSpec("svd")}, quiet=True)
-    with pytest.raises(DataError, match=r"plan.json: features of another dataset"):
+        make_features(featured, folder, USUAL | {"t": FeatureSpec("glove", tmp_path / "glove.txt")}, quiet=True)
+    with pytest.raises(DataError, match=r"plan.json: this folder holds a set of features of another dataset \(content"):
         make_features(few, folder, USUAL, quiet=True)
-    message = "not empty and no features of this program; give another --out"
-    for name, text in (("mine.txt", "mine"), ("plan.json", "{"), ("plan.json", json.dumps({"model": "mesm"}))):
+    for name, text, message in (
+        ("mine.txt", "mine", r"not empty and no set of features of this program \(no plan.json\); give another --out"),
+        ("plan.json", "{", r"plan.json: not JSON .*; give another --out, or delete .*other to start over"),
+        (
+            "plan.json",
+            json.dumps({"model": "mesm"}),
+            "plan.json: it lacks content, sets; give another --out, or delete",
+        ),
+    ):
         other = tmp_path / "other"
         (other / "trial-000").mkdir(parents=True)
         (other / name).write_text(text)
@@ -169,7 +177,7 @@ def test_two_processes_do_not_make_features_in_one_folder(few: Dataset, tmp_path
         make_features(few, tmp_path, USUAL, quiet=True)
 
 
-def test_an_imported_set_of_other_utterances_is_told_and_another_can_be_taken(few: Dataset, tmp_path: Path) -> None:
+def test_an_imported_set_of_other_utterances_is_refused_and_another_can_be_taken(few: Dataset, tmp_path: Path) -> None:
     for name in ("stranger", "planted-train-00000"):
         (tmp_path / f"{name}.csv").write_text(f"name;loud\n{name};1\n")
     message = "stranger.csv: has rows of none of the utterances; expected some named such as planted-train-00000"
@@ -180,19 +188,19 @@ def test_an_imported_set_of_other_utterances_is_told_and_another_can_be_taken(fe
     right = USUAL | {"a": FeatureSpec("opensmile", tmp_path / "planted-train-00000.csv")}
     about = make_features(few, tmp_path / "f", right, quiet=True)
     assert about["sets"]["a"]["missing"] == 19
-    with pytest.raises(DataError, match=r"the folder has audio opensmile:.*, now asked for audio bark_mfcc"):
+    with pytest.raises(DataError, match=r"with audio opensmile:.*, now asked for with audio bark_mfcc"):
         make_features(few, tmp_path / "f", USUAL, quiet=True)
 
 
 def test_words_are_taken_from_one_place(few: Dataset, tmp_path: Path) -> None:
     (tmp_path / "glove.txt").write_text("fine 0.1 0.2\n")
-    arguments = ["--out", str(tmp_path / "f"), "--glove", str(tmp_path / "glove.txt"), "--text", "svd"]
+    arguments = ["--out", str(tmp_path / "f"), "--glove", str(tmp_path / "glove.txt"), "--text", "hash"]
     result = CliRunner().invoke(main, ["features", str(few.folder), *arguments])
     assert result.exit_code == 2
     assert "--glove FILE and --text say the same thing; give one of them" in result.output
 
 
-def test_a_glove_file_without_any_of_the_words_is_told(few: Dataset, tmp_path: Path) -> None:
+def test_a_glove_file_without_any_of_the_words_is_refused(few: Dataset, tmp_path: Path) -> None:
     (tmp_path / "glove.txt").write_text("zebra 0.1 0.2\nlion 0.3 0.4\n")
     with pytest.raises(DataError, match=r"glove.txt has a vector for none of its words; take another --text"):
         make_features(few, tmp_path / "f", USUAL | {"t": FeatureSpec("glove", tmp_path / "glove.txt")}, quiet=True)

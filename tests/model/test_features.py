@@ -1,4 +1,4 @@
-"""Features beside a dataset: features_info only where they belong, read as they were written, and which model reads them."""
+"""Features beside a dataset: attached only where they belong, read as written, and by which models."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ import torch
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_model.features import store
+from mesm_model.features import extract, store
 from mesm_model.loader import PAIR_MB, ROW_MB, open_part, read
 from mesm_model.models import emoembs, fe2e, lf_lstm
 from mesm_model.runs.checkpoint import about
@@ -104,15 +104,15 @@ def test_features_of_other_shards_are_refused(small: Dataset, own: Path) -> None
         store.attach(replace(small, index=small.index | {"shards": other}), own)
 
 
-def test_a_folder_that_is_not_finished_is_told(small: Dataset, own: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_finished_is_refused(small: Dataset, own: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"features.json: not found, expected a folder made by `mesm features`$"):
         store.attach(small, tmp_path)
     (own / "features.json").unlink()
-    with pytest.raises(DataError, match="they were begun here: run it again to finish them"):
+    with pytest.raises(DataError, match="it was interrupted here: run it again to finish"):
         store.attach(small, own)
 
 
-def test_a_file_that_was_changed_or_lost_is_told(small: Dataset, own: Path) -> None:
+def test_a_file_that_was_changed_or_lost_is_refused(small: Dataset, own: Path) -> None:
     path = own / "audio-bark_mfcc" / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: changed or cut short; delete the folder .*own"):
@@ -132,8 +132,50 @@ def test_where_a_runs_features_are_is_read_from_its_scores(tmp_path: Path) -> No
     assert features_of(tmp_path / "many") == Path("f")
 
 
-def test_a_description_that_is_cut_short_is_told(featured: Dataset, own: Path) -> None:
+def test_a_description_that_is_cut_short_is_refused(featured: Dataset, own: Path) -> None:
     path = own / "features.json"
     path.write_text(path.read_text()[:200])
-    with pytest.raises(DataError, match=r"features.json: cut short or changed .*; delete the folder .* again"):
+    with pytest.raises(DataError, match=r"features.json: not JSON .*; delete the folder .* again$"):
         store.attach(featured, own)
+
+
+@pytest.mark.parametrize("name", ["text-hash/words.txt", "vision-face_geometry_pca/faces.npz"])
+def test_what_was_fitted_is_checked_before_it_is_used_again(small: Dataset, own: Path, name: str) -> None:
+    dataset = store.attach(small, own)
+    assert set(extract.extractors(dataset)) == {"t", "a", "v"}
+    content = bytearray((own / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (own / name).write_bytes(content)
+    with pytest.raises(
+        DataError, match=rf"{name}: changed or cut short; delete the folder .*own and make the features"
+    ):
+        extract.extractors(dataset)
+
+
+def test_a_single_digit_of_the_description_that_changes_is_noticed(small: Dataset, own: Path) -> None:
+    path = own / "features.json"
+    stored = json.loads(path.read_text())
+    stored["sets"]["a"]["mean"][3] += 1.0
+    path.write_text(json.dumps(stored))
+    with pytest.raises(DataError, match=r"features.json: changed since it was written; delete the folder .* again$"):
+        store.attach(small, own)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY"])
+def test_a_damaged_fit_of_an_interrupted_run_is_refused(small: Dataset, own: Path, content: bytes) -> None:
+    (own / "features.json").unlink()
+    (own / "vision-face_geometry_pca" / "faces.npz").write_bytes(content)
+    wanted = {modality: extract.FeatureSpec(name) for modality, name in extract.DEFAULTS.items()}
+    with pytest.raises(DataError, match=r"faces.npz: damaged \(.*\); delete the folder .*vision-face_geometry_pca and"):
+        extract.make_features(small, own, wanted, quiet=True)
+
+
+def test_a_damaged_shard_of_an_interrupted_run_is_refused(small: Dataset, own: Path) -> None:
+    (own / "features.json").unlink()
+    path = own / "text-hash" / "valid-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    wanted = {modality: extract.FeatureSpec(name) for modality, name in extract.DEFAULTS.items()}
+    with pytest.raises(
+        DataError, match=r"valid-00000-of-00001.parquet: .*; delete the file and run the same `mesm feat"
+    ):
+        extract.make_features(small, own, wanted, quiet=True)

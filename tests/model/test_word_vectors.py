@@ -1,5 +1,6 @@
-"""Vectors of words: a GloVe file read and cut down, and the two kinds that need none."""
+"""Vectors of words: a GloVe file read and cut down, and hashed ones, which need no file."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,38 @@ def test_a_table_that_was_written_reads_the_same(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "glove.txt: empty, expected a word and its numbers on each line"),
+        ("9" * 5000 + " 3\n", r"glove.txt:1: found b'9{60}', expected a word"),
         ("PK\x03\x04 zipped", r"glove.txt:1: found b'PK.*', expected a word and its numbers.*a zip must be unpacked"),
-        ("the 0.1 0.2 0.3\nhappy 0.1 0.2\n", "glove.txt:2: found . fields behind the word, expected 3 numbers"),
-        ("the 0.1 0.2 0.3\nhappy 0.1 nan 0.3\n", "glove.txt:2: found 3 fields behind the word, expected 3 numbers"),
+        ("the 0.1 0.2 0.3\nhappy 0.1 0.2\n", "glove.txt:2: found . fields after the word, expected 3 numbers"),
+        ("the 0.1 0.2 0.3\nhappy 0.1 nan 0.3\n", "glove.txt:2: found 3 fields after the word, expected 3 numbers"),
     ],
 )
-def test_what_is_no_such_file_is_told(content: str, message: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(content: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         word_vectors.read_table(glove(tmp_path, content))
+
+
+def test_a_byte_order_mark_does_not_belong_to_the_first_word(tmp_path: Path) -> None:
+    path = tmp_path / "glove.txt"
+    path.write_bytes(b"\xef\xbb\xbfthe 0.1 0.2\nangry 1 0\n")
+    for wanted in ({"the"}, None):
+        table, size = word_vectors.read_table(path, wanted)
+        assert (next(iter(table)), size) == ("the", 2)
+
+
+def test_a_word_that_is_not_utf_8_is_passed_over_where_it_is_not_wanted_and_named_where_all_are(tmp_path: Path) -> None:
+    path = tmp_path / "glove.txt"
+    path.write_bytes(b"the 0.1 0.2\ncaf\xe9 1 0\nangry 1 0\n")
+    table, _ = word_vectors.read_table(path, {"the", "angry", "caf\u00e9"})
+    assert list(table) == ["the", "angry"]
+    with pytest.raises(DataError, match=r"glove.txt:2: found the word b'caf.xe9', expected UTF-8"):
+        word_vectors.read_table(path)
+
+
+def test_a_pipe_is_no_glove_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "glove.txt")
+    with pytest.raises(DataError, match=r"glove.txt: found a pipe, expected a file"):
+        word_vectors.read_table(tmp_path / "glove.txt")
 
 
 # ---- rows of a text
@@ -97,16 +122,3 @@ def test_a_hashed_word_is_the_same_everywhere() -> None:
     first = [1.115355, 0.707107, 0.298858]  # if these change, features made before are useless
     assert word_vectors.hashed(["happy"])["happy"][:3].tolist() == pytest.approx(first, abs=1e-5)
     assert np.array_equal(word_vectors.hashed(["a", "happy"])["happy"], word_vectors.hashed(["happy"])["happy"])
-
-
-def test_words_that_keep_the_same_company_get_near_vectors() -> None:
-    texts = [f"the {pet} sat on the mat" for pet in ("cat", "dog")] * 3 + ["angry words fell like stones"] * 3
-    table = word_vectors.factorised(texts, size=6)
-    assert alike(table, "cat", "dog") > 0.9
-    assert abs(alike(table, "cat", "stones")) < 0.1
-    assert "zebra" not in table
-
-
-def test_texts_without_repeated_words_give_no_vectors() -> None:
-    assert word_vectors.factorised([]) == {}
-    assert word_vectors.factorised(["all of them once"]) == {}

@@ -1,5 +1,6 @@
-"""Imported features: each format as its program writes it, joined by id or time; what is told of what does not fit."""
+"""Imported features: each format as its program writes it, joined by id or time; errors for what does not fit."""
 
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def openface_row(time: float, sure: float = 0.9, success: int = 1, value: float 
 
 
 def test_openface_gives_its_35_action_units_of_an_utterances_own_file(tmp_path: Path) -> None:
-    heading = [OPENFACE[0], *(f" {name}" for name in OPENFACE[1:])]  # OpenFace writes a space behind each comma
+    heading = [OPENFACE[0], *(f" {name}" for name in OPENFACE[1:])]  # OpenFace writes a space after each comma
     write(tmp_path / "csv" / "video_3.csv", heading, [openface_row(0.0, value=0.5), openface_row(0.03, value=2.5)])
     table = read_openface(tmp_path)
     assert table.size == 35
@@ -67,10 +68,31 @@ def test_of_several_faces_the_surest_counts_and_none_where_openface_failed(tmp_p
     assert found[:, 0].tolist() == [2]
 
 
-def test_a_file_without_the_35_units_is_told(tmp_path: Path) -> None:
+def test_a_file_without_the_35_units_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "video_3.csv", OPENFACE[:-1], [])
     with pytest.raises(DataError, match=r"video_3.csv:1: found 34 columns of action units, expected 35, AU01_r"):
         _ = read_openface(tmp_path).size
+
+
+@pytest.mark.parametrize("text", ["-nan(ind)", "nan(ind)", "-nan", "NaN", "1.#IND", "-1.#QNAN", "inf", "1e999", ""])
+def test_numbers_that_are_none_are_read_as_such_however_the_library_of_the_system_writes_them(
+    text: str, tmp_path: Path
+) -> None:
+    row: list[Any] = openface_row(0.0, value=0.5)
+    row[5:7] = [0.1, text]
+    write(tmp_path / "video_3.csv", OPENFACE, [row])
+    found = read_openface(tmp_path).find(utterance())
+    assert found is not None
+    assert not np.isfinite(found[0, 0])
+    assert found[0, 1:].tolist() == [0.5] * 34
+
+
+def test_openfaces_file_with_nan_ind_has_a_row_per_frame_and_17_numbers_to_replace(shared: Path) -> None:
+    table = read_openface(shared / "cases" / "openface_nan")
+    found = table.find(utterance("Ses01F_impro01_F000", 0.0, 1.0))
+    assert found is not None
+    assert int((~np.isfinite(found)).sum()) == 17
+    assert np.isfinite(found).all(1).sum() == len(found) - 1
 
 
 # ---- openSMILE and DisVoice
@@ -95,6 +117,62 @@ def test_one_file_of_opensmiles_package_holds_all_utterances(tmp_path: Path) -> 
     assert table.find(utterance("video_5")) is None
 
 
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        ("wav/video_3.wav", "video_3"),
+        ("C:\\Users\\me\\wav\\video_3.WAV", "video_3"),
+        ("\\\\server\\share\\video_3.flac", "video_3"),
+        ("'video_3'", "video_3"),
+        ("video_3", "video_3"),
+        ("take.2_3", "take.2_3"),
+        ("audio/take.2_3.wav", "take.2_3"),
+    ],
+)
+def test_a_row_names_its_utterance_by_id_or_by_a_file_of_any_system(cell: str, name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "all.csv", ["file", "x"], [[cell, 7]])
+    assert read_opensmile(path).find(utterance(name)).tolist() == [[7]]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0 days", 0), ("0 days 00:00:02.978000", 2.978), ("1 days 00:00:01", 86_401), ("00:01:02", 62), ("2.5", 2.5)],
+)
+def test_times_are_read_as_pandas_writes_them(text: str, seconds: float, tmp_path: Path) -> None:
+    write(tmp_path / "video.csv", ["start", "end", "x"], [[text, "NaT", 7]])
+    at = utterance(start=seconds - 0.001, end=seconds + 0.001)
+    assert read_opensmile(tmp_path).find(at).tolist() == [[7]]  # type: ignore[union-attr]
+
+
+def test_functionals_of_opensmiles_package_are_88_columns_of_four_utterances(shared: Path) -> None:
+    table = read_opensmile(shared / "cases" / "opensmile" / "functionals.csv")
+    assert table.size == 88
+    for name in ("Ses01F_impro01_M003", "Ses02M_script01_1_F000", "Ses02M_script01_1_M001", "Ses03F_script01_1_F000"):
+        assert table.find(utterance(name)).shape == (1, 88)  # type: ignore[union-attr]
+
+
+def test_files_that_macos_puts_beside_others_and_suffixes_in_capitals(tmp_path: Path) -> None:
+    write(tmp_path / "video_3.CSV", ["x"], [[7]])
+    for name in ("._video_3.CSV", "._video_4.csv"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07\x00\x02Mac OS X")
+    table = read_opensmile(tmp_path)
+    assert table.find(utterance()).tolist() == [[7]]  # type: ignore[union-attr]
+    assert table.find(utterance("video_4")) is None
+
+
+@pytest.mark.parametrize("reader", [read_opensmile, read_openface, read_disvoice, lambda path: read_pickled(path, "v")])
+def test_a_pipe_is_refused_before_it_is_opened(reader: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "video_3.csv")
+    with pytest.raises(DataError, match=r"video_3.csv: found a pipe, expected a"):
+        _ = reader(tmp_path / "video_3.csv").size
+
+
+def test_a_pipe_among_the_files_of_a_folder_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "video_3.csv")
+    with pytest.raises(DataError, match=r"video_3.csv: found a pipe, expected a file"):
+        read_opensmile(tmp_path)
+
+
 def test_of_all_that_disvoice_has_the_papers_142_are_taken(tmp_path: Path) -> None:
     write(tmp_path / "video_3.csv", ["", *(f"c{n}" for n in range(763))], [[0, *range(763)]])
     table = read_disvoice(tmp_path)
@@ -107,15 +185,22 @@ def test_of_all_that_disvoice_has_the_papers_142_are_taken(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name;x\na;1\nb;two\n", "video_3.csv:3: could not convert string to float: 'two'; expected a number"),
+        ("name;x\na;1\nb;two\n", 'video_3.csv:3: found "two", expected a number in each column'),
         ("name;x\na;1\nb\n", "video_3.csv:3: found 1 columns, expected 2 as in the heading"),
         ("", "video_3.csv:1: found columns .*expected a heading with names of features"),
-        ("name;frameTime\n", "video_3.csv:1: found columns name, frameTime; expected a heading"),
-        ("frameTime;x\nnoon;1\n", "video_3.csv:2: found time 'noon', expected seconds"),
+        ("name;frameTime\n", "video_3.csv:1: found columns .name, frameTime.; expected a heading"),
+        ("frameTime;x\nnoon;1\n", 'video_3.csv:2: found time "noon", expected seconds'),
+        ("frameTime;x\ninf;1\n", 'video_3.csv:2: found time "inf", expected seconds'),
+        ("frameTime;x\n" + "9" * 400 + ";1\n", r'video_3.csv:2: found time "9{79}\.\.\., expected seconds'),
+        ("start;end;x\n2;1;7\n", 'video_3.csv:2: ends at "1", before it starts at 2 s'),
+        ("name;x\na;" + "y" * 10_000_000 + "\n", "video_3.csv: field larger than field limit"),
+        ("name;x\na;" + "y" * 100_000 + "\n", r'video_3.csv:2: found "y{79}\.\.\., expected a number'),
+        ("name;x\na;\x00\n", "video_3.csv:2: found .*, expected a number"),
+        (b"name;caf\xe9\na;1\n", "video_3.csv: .*can't decode byte 0xe9.*; expected a csv file in UTF-8"),
         (b"\xff\xfe\x00\x01", "video_3.csv: .*expected a csv file"),
     ],
 )
-def test_a_table_that_does_not_read_is_told_by_file_and_line(
+def test_a_table_that_does_not_read_is_refused_with_file_and_line(
     content: str | bytes, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "video_3.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -123,8 +208,8 @@ def test_a_table_that_does_not_read_is_told_by_file_and_line(
         read_opensmile(tmp_path).find(utterance())
 
 
-def test_a_folder_or_a_file_that_does_not_say_whose_its_rows_are_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found no csv file, expected one for each utterance"):
+def test_a_folder_or_a_file_that_does_not_say_whose_its_rows_are_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found no csv file, expected one per utterance"):
         read_opensmile(tmp_path)
     path = write(tmp_path / "all.csv", ["x", "y"], [[1, 2]])
     with pytest.raises(DataError, match="found no column name or file or id or filename that says whose a row is"):
@@ -134,7 +219,7 @@ def test_a_folder_or_a_file_that_does_not_say_whose_its_rows_are_is_told(tmp_pat
         read_opensmile(tmp_path).find(utterance())
 
 
-def test_files_of_different_columns_or_of_one_name_are_told(tmp_path: Path) -> None:
+def test_files_of_different_columns_or_of_one_name_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a" / "video_1.csv", ["x", "y"], [[1, 2]])
     write(tmp_path / "a" / "video_3.csv", ["x"], [[1]])
     with pytest.raises(DataError, match=r"video_3.csv: found 1 columns of features, expected 2 as in the others"):
@@ -185,13 +270,15 @@ def test_facets_predicted_emotions_are_named_in_a_warning(tmp_path: Path) -> Non
     [
         ({"train": {"id": ["a"], "text": np.ones((1, 2, 3))}}, "found no vision in its parts, expected train, valid"),
         ([1, 2], "found no vision in its parts"),
-        ({"train": {"vision": np.ones((1, 2, 3))}}, "its rows have no id.*MulT's IEMOCAP is such a file"),
+        ({"train": {"vision": np.ones((1, 2, 3))}}, "its rows have no id.*MulT's IEMOCAP is such"),
         (
             {"train": {"id": ["a"], "vision": np.ones((1, 3))}},
             r"found vision of shape \[1, 3\], expected utterances, steps",
         ),
         ({"train": {"id": [7], "vision": np.ones((1, 2, 3))}}, r"found id '7', expected video\$_\$clip"),
         ({"train": {"id": [["v", "noon", "1"]], "vision": np.ones((1, 2, 3))}}, r"found id .*noon.*, or video, start"),
+        ({"train": {"id": [["v", "2", "1"]], "vision": np.ones((1, 2, 3))}}, "found id .*, start and end in order"),
+        ({"train": {"id": [["v", "0", "inf"]], "vision": np.ones((1, 2, 3))}}, "found id .*, start and end in order"),
         ({"train": {"id": 7, "vision": np.ones((1, 2, 3))}}, "vision: .*expected numbers, and an id of each utterance"),
         ({"train": {"id": ["a"], "vision": [["x"]]}}, "vision: .*'x'; expected numbers, and an id of each utterance"),
         ({"train": {"id": ["a", "b"], "vision": np.ones((1, 2, 3))}}, "found 2 ids and vision of 1, expected an id of"),
@@ -203,7 +290,7 @@ def test_facets_predicted_emotions_are_named_in_a_warning(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_a_pickle_of_something_else_is_told(content: Any, message: str, tmp_path: Path) -> None:
+def test_a_pickle_of_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:
     (tmp_path / "some.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match=message):
         read_pickled(tmp_path / "some.pkl", "v")
