@@ -144,7 +144,8 @@ def plan(raw: Path, corpus: str, write: Callable[[Path], None]) -> list[Job]:
 def brief(jobs: list[Job]) -> list[Job]:
     """The same recordings, one utterance each: what it takes to start a process and its libraries."""
     return [
-        replace(job, utterances=job.utterances[:1], splits=job.splits[:1], name=f"brief{n}") for n, job in enumerate(jobs)
+        replace(job, utterances=job.utterances[:1], splits=job.splits[:1], name=f"brief{n}")
+        for n, job in enumerate(jobs)
     ]
 
 

@@ -1,14 +1,14 @@
-"""What sparsity buys on a GPU: MESM against FE2E, per level and whole, as ratios in one run of under eight minutes.
+"""Sparse convolution on a GPU: times of MESM relative to FE2E, per level and as a whole, in one run of eight minutes.
 
     python benchmarks/bench_gpu.py [--minutes 7] [--tune]
 
 Needs a GPU, torch 2.11 or later with its Triton, and this checkout; nothing has to be installed. Steps are captured in
-CUDA graphs and timed by events, in bfloat16 unless said; the dense side is cuDNN in channels-last layout with its
-algorithm search on. Before anything is timed, results are compared with the dense way. `--tune` prints the best tile
-shapes for kernels.py instead.
+CUDA graphs and timed by events, in bfloat16 unless stated otherwise; the dense model runs on cuDNN in channels-last
+layout with its algorithm search on. Before anything is timed, results are compared with the dense backend. `--tune`
+prints the best tile shapes for kernels/conv.py instead.
 
-Shares of the measured peaks count what must be done, not what is: products that the result needs, twice as many back as
-forth; bytes of a level's inputs and outputs, twice as many back; of a whole step what it keeps, written and read once.
+Shares of the measured peaks count the necessary work only: products that the result needs, and twice as many backward;
+bytes of a level's inputs and outputs, and twice as many backward; the activations of a whole step, written and read.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the project's own sources, not installed on a borrowed machine
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the sources of this checkout, which is not installed
 
 from benchmarks import plain_text
 
-sys.modules["mesm_model.models.common.text"] = plain_text  # with transformers or without, the whole models are the same
+sys.modules["mesm_model.models.common.text"] = plain_text  # the same models whether transformers is installed or not
 
 import torch
 from torch import Tensor, nn
@@ -47,18 +47,18 @@ GRIDS = {"v": ((24, 24), (12, 12), (6, 6)), "a": ((64, 16), (32, 8), (16, 4))}
 CHANNELS = (64, 128, 256)
 NUMBERS = (128, 256, 512, 1024)
 SHARES = (0.3, 0.5, 0.7)
-EPOCH = 5162  # utterances of the paper's training part of IEMOCAP
-CHUNKS_EACH, TOKENS_EACH = 12, 20  # of an utterance of 4.5 seconds
+EPOCH = 5162  # utterances of the paper's training split of IEMOCAP
+CHUNKS_EACH, TOKENS_EACH = 12, 20  # per utterance of 4.5 seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=7.0, help="what would start later is left out")
+    parser.add_argument("--minutes", type=float, default=7.0, help="sections that would start later are skipped")
     parser.add_argument("--tune", action="store_true", help="search tile shapes instead")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit(
-            f"nothing was measured: torch {torch.__version__} finds no GPU here, and these figures need one"
+            f"nothing was measured: torch {torch.__version__} finds no GPU here, and this benchmark needs one"
         )
     end = time.monotonic() + 60 * options.minutes
     torch.backends.cudnn.benchmark = True
@@ -67,7 +67,7 @@ def main() -> None:
         return tune(end)
     compare()
     peaks = measure_peaks()
-    sections: list[tuple[str, float, Callable[[], None]]] = [  # and the minutes that one needs before the end
+    sections: list[tuple[str, float, Callable[[], None]]] = [  # with the minutes that each needs before the end
         ("whole CNN part", 0, lambda: whole(peaks, end)),
         ("front", 0, front),
         ("float32 as TF32", 0, in_float32),
@@ -82,9 +82,9 @@ def main() -> None:
 
 
 def run(name: str, section: Callable[[], None], latest: float) -> bool:
-    """False if the section failed: told, and no reason to lose the others on a machine that is borrowed."""
+    """Run a section; False, with its traceback printed, if it failed. The others still run."""
     if time.monotonic() > latest:
-        print(f"\n{name}: left out, the time is over")
+        print(f"\n{name}: skipped, the time is over")
         return True
     try:
         section()
@@ -104,7 +104,7 @@ def describe() -> None:
 
 
 def compare() -> None:
-    """Every level's convolution against the dense way; ends the run where they part."""
+    """Compare the convolution of every level with the dense backend; exits where they differ."""
     for dtype, tolerance in ((torch.bfloat16, 2e-2), (torch.float32, 3e-3)):  # float32 is TF32 in both
         for (height, width), cin in zip(GRIDS["v"] + GRIDS["a"], CHANNELS * 2, strict=True):
             selected, x = level_input(64, height, width, cin, 0.5, dtype)
@@ -119,7 +119,7 @@ def compare() -> None:
                 raise SystemExit(
                     f"WRONG: {height}x{width}, {cin} channels, {dtype}: off by {worst:.1e}, allowed {tolerance}"
                 )
-    print("kernels agree with the dense way at every level, bfloat16 and TF32", flush=True)
+    print("kernels agree with the dense backend at every level, bfloat16 and TF32", flush=True)
 
 
 def apart(found: Tensor, expected: Tensor) -> float:
@@ -127,7 +127,7 @@ def apart(found: Tensor, expected: Tensor) -> float:
 
 
 def measure_peaks() -> tuple[float, float]:
-    """What this machine reaches: bf16 matrix product in FLOP/s, copy in bytes/s, read and write counted."""
+    """Measured peaks of this machine: bf16 matrix product in FLOP/s, copy in bytes/s, counting reads and writes."""
     a, b = (torch.randn(8192, 8192, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     flops = 2 * 8192**3 / graph_time(lambda: a @ b)
     source = torch.empty(2**30, device=DEVICE, dtype=torch.uint8)
@@ -141,7 +141,7 @@ def measure_peaks() -> tuple[float, float]:
 
 
 def whole(peaks: tuple[float, float], end: float) -> None:
-    """Training steps of the CNN part, captured and, for comparison, launched one kernel at a time."""
+    """Training steps of the CNN part, captured in a graph and, for comparison, launched kernel by kernel."""
     print("\nCNN part: MESM / FE2E (goal for the step at p=0.5: <= 0.80 from 512 frames on, never above 1)")
     print(f"{'':24} {'step':>8} {'forward':>8} {'backward':>8} {'eager':>8}   of the peaks: {'matmul':>6} {'copy':>6}")
     for modality, frames in itertools.product("va", NUMBERS):
@@ -149,7 +149,7 @@ def whole(peaks: tuple[float, float], end: float) -> None:
         dense: tuple[float, ...] = ()
         for name, share in (("FE2E", None), *((f"p={share}", share) for share in SHARES)):
             if time.monotonic() > end:
-                print("  left out: the time is over")
+                print("  skipped: the time is over")
                 return
             model = Fe2eCnn(modality) if share is None else MesmCnn(modality, share)
             times = step_times(model, data)
@@ -167,18 +167,18 @@ def over(times: tuple[float, ...], others: tuple[float, ...]) -> list[float]:
 
 
 def of_peaks(model: nn.Module, modality: str, data: Any, step: float, peaks: tuple[float, float]) -> str:
-    """Shares of the measured peaks that a training step reaches."""
+    """The shares of the measured peaks that a training step reaches."""
     with torch.autocast(DEVICE, torch.bfloat16):
-        selected = activations(model, data)
-        trace = model.look(*data) if isinstance(model, MesmCnn) else None
+        kept = activations(model, data)
+        trace = model.trace_of(*data) if isinstance(model, MesmCnn) else None
     products = len(data[0]) * (front_products(modality) + block_products(modality, trace))
-    return f"{3 * 2 * products / step / peaks[0]:6.2f} {2 * selected / step / peaks[1]:6.2f}"
+    return f"{3 * 2 * products / step / peaks[0]:6.2f} {2 * kept / step / peaks[1]:6.2f}"
 
 
 def step_times(
     model: nn.Module, data: tuple[Tensor, ...], dtype: torch.dtype = torch.bfloat16
 ) -> tuple[float, float, float, float]:
-    """Seconds of a training step, of its forward and backward pass, and of a step launched one kernel at a time."""
+    """Seconds of a training step, of its forward and backward pass, and of a step launched kernel by kernel."""
     forward, step = training_step(model, data, dtype)
     there, both = graph_time(forward), graph_time(step)
     return both, there, both - there, eager_time(step)
@@ -187,7 +187,7 @@ def step_times(
 def training_step(
     model: Any, data: tuple[Tensor, ...], dtype: torch.dtype = torch.bfloat16
 ) -> tuple[Callable[[], Tensor], Callable[[], object]]:
-    """The forward pass alone, and with its backward pass."""
+    """The forward pass, and forward and backward together."""
     model = model.to(DEVICE).train().to(memory_format=torch.channels_last)
     return passes(lambda: model(*data), [leaf for leaf in model.parameters() if leaf.requires_grad], dtype)
 
@@ -209,7 +209,7 @@ def passes(
 
 
 def front() -> None:
-    """The stage that both models share: with its norms, ReLUs and pools fused, and without."""
+    """The stage that both models share, with norms, ReLUs and pools fused and separate."""
     print("\nfront, training step: share of FE2E's whole step, and the fused passes against separate ones")
     for modality in "va":
         data = inputs(modality, 512, DEVICE)
@@ -223,7 +223,7 @@ def front() -> None:
 
 
 def unfuse(part: nn.Module) -> None:
-    """Norm, ReLU and pool as the layers that there would be without a kernel for them."""
+    """Replace fused norm, ReLU and pool by separate layers."""
     for name, layer in list(part.named_children()):
         if isinstance(layer, NormRelu):
             pool = [nn.MaxPool2d(2)] if layer.pool else []
@@ -233,7 +233,7 @@ def unfuse(part: nn.Module) -> None:
 
 
 class Alone(nn.Module):
-    """A part of a model that takes the frames only."""
+    """A part of a model that reads frames only."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ def in_float32() -> None:
 
 
 def compiled() -> None:
-    """Whether the dense side above was at its best."""
+    """FE2E through torch.compile: whether the dense times above are the best possible."""
     data = inputs("v", 512, DEVICE)
     plain = graph_time(training_step(Fe2eCnn("v"), data)[1])
     model = Fe2eCnn("v").to(DEVICE).train().to(memory_format=torch.channels_last)
@@ -270,13 +270,13 @@ def compiled() -> None:
 
 
 def levels(peaks: tuple[float, float], end: float) -> None:
-    """Two convolutions with norm and ReLU, and the pool: Triton against cuDNN, forth and back, share of the peaks."""
-    print("\nlevels: triton / dense, and of the peaks, forth and back")
+    """Two convolutions with norm and ReLU, and the pool: Triton relative to cuDNN, and shares of the peaks."""
+    print("\nlevels: triton / dense, and shares of the peaks, forward and backward")
     print(f"{'':38} {'forward':>8} {'backward':>8}   {'matmul':^11}   {'copy':^11}")
     for modality, frames in itertools.product("va", NUMBERS):
         for number, ((height, width), cin) in enumerate(zip(GRIDS[modality], CHANNELS, strict=True)):
             if time.monotonic() > end:
-                print("  left out: the time is over")
+                print("  skipped: the time is over")
                 return
             dense = dense_level(frames, height, width, cin)
             for share in SHARES:
@@ -291,20 +291,20 @@ def levels(peaks: tuple[float, float], end: float) -> None:
 
 
 def of_peak(work: float, times: tuple[float, float], peak: float) -> str:
-    """Shares forth and back, where there is twice the work."""
+    """Shares forward and backward, where there is twice the work."""
     return f"{work / times[0] / peak:5.2f} {2 * work / times[1] / peak:5.2f}"
 
 
 def level_work(selected: Sites, cin: int) -> tuple[int, int]:
-    """Floating-point operations that a forward pass needs, and bytes of what goes into and comes out of its parts."""
+    """Floating-point operations that a forward pass needs, and bytes of the inputs and outputs of its layers."""
     pairs, sites = int((selected.neighbours >= 0).sum()), int(selected.mask.sum())
     products = pairs * (cin * 2 * cin + 4 * cin * cin)
-    values = sites * (cin + 2 * cin + 2 * (2 * cin + 2 * cin) + 2 * cin)  # of two convolutions and two norms
+    values = sites * (cin + 2 * cin + 2 * (2 * cin + 2 * cin) + 2 * cin)  # two convolutions and two norms
     return 2 * products, 2 * values
 
 
 def dense_level(frames: int, height: int, width: int, cin: int) -> tuple[float, float]:
-    """Seconds of forward, and of backward."""
+    """Seconds of the forward and of the backward pass."""
     layers = nn.Sequential(ConvBlock(cin, 2 * cin), nn.MaxPool2d(2)).to(DEVICE).to(memory_format=torch.channels_last)
     x = torch.randn(frames, cin, height, width, device=DEVICE, dtype=torch.bfloat16)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -312,7 +312,7 @@ def dense_level(frames: int, height: int, width: int, cin: int) -> tuple[float, 
 
 
 def sparse_level(selected: Sites, x: Tensor, cin: int) -> tuple[float, float]:
-    """The same on the selected sites, their tables included."""
+    """The same on the selected sites, including their tables."""
     first, second = (
         SubmanifoldBlock(cin, 2 * cin, "triton").to(DEVICE),
         SubmanifoldBlock(2 * cin, 2 * cin, "triton").to(DEVICE),
@@ -334,7 +334,7 @@ def sparse_level(selected: Sites, x: Tensor, cin: int) -> tuple[float, float]:
 
 
 def both_ways(work: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[float, float]:
-    """Seconds of forward, and of backward."""
+    """Seconds of the forward and of the backward pass."""
     forward, step = passes(work, leaves)
     there, both = graph_time(forward), graph_time(step)
     return there, both - there
@@ -343,7 +343,7 @@ def both_ways(work: Callable[[], Tensor], leaves: list[Tensor]) -> tuple[float, 
 def level_input(
     frames: int, height: int, width: int, cin: int, share: float, dtype: torch.dtype
 ) -> tuple[Sites, Tensor]:
-    """The nuclei of a smooth random attention, and rows for them."""
+    """The nuclei of a smooth random attention, and rows of them."""
     generator = torch.Generator().manual_seed(0)
     small = torch.randn(frames, 1, height // 2, width // 2, generator=generator)
     logits = nn.functional.interpolate(small, (height, width), mode="bilinear").flatten(1)
@@ -358,9 +358,9 @@ def level_input(
 
 
 def models(end: float) -> None:
-    """Utterances a second of a whole training step with text, at the paper's sizes, launched one kernel at a time."""
+    """Utterances per second of a whole training step with text, at the paper's sizes, launched kernel by kernel."""
     print(f"\nwhole training step with an encoder of ALBERT-base's size and Adam, {FRAMES_EACH} faces,"
-          f" {CHUNKS_EACH} chunks, {TOKENS_EACH} tokens an utterance; no graph")  # fmt: skip
+          f" {CHUNKS_EACH} chunks, {TOKENS_EACH} tokens per utterance; no graph")  # fmt: skip
     for utterances in (8, 64):
         batch = random_batch(utterances).to(DEVICE)
         for name, module, settings in (
@@ -369,7 +369,7 @@ def models(end: float) -> None:
             ("MESM p=0.7", mesm, {"top_p": 0.7}),
         ):
             if time.monotonic() > end:
-                print("  left out: the time is over")
+                print("  skipped: the time is over")
                 return
             model = module.Model(module.Config(**settings)).to(DEVICE).train()
             rate = utterances / eager_time(model_step(model, batch))
@@ -410,7 +410,7 @@ def random_batch(utterances: int) -> Batch:
 
 
 def peer() -> None:
-    """One convolution beside spconv-triton's, where it is installed."""
+    """One convolution compared with spconv-triton's, where that is installed."""
     if importlib.util.find_spec("spconv_triton") is None:
         print("\nspconv-triton: not installed, no comparison (pip install spconv-triton)")
         return
@@ -439,8 +439,8 @@ def peer() -> None:
 
 
 def tune(end: float) -> None:
-    """Times of one convolution for many tile shapes; the best goes into `tiling` of kernels.py."""
-    print("\nbest tiles at 512 faces, p=0.5, bfloat16: columns, channels, warps, stages; time against the one in use")
+    """Times of one convolution for many tile shapes; the best goes into `tiling` of kernels/conv.py."""
+    print("\nbest tiles at 512 faces, p=0.5, bfloat16: columns, channels, warps, stages; time / that of the current")
     cases = [
         (grid, *sizes)
         for grid, first in zip(GRIDS["v"], CHANNELS, strict=True)
@@ -455,7 +455,7 @@ def tune(end: float) -> None:
 
 
 def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: float) -> dict[Any, float]:
-    """Seconds of a convolution by tile shape, the one in use first."""
+    """Seconds of a convolution by tile shape, the current one first."""
     from triton.runtime.errors import OutOfResources
 
     from mesm_model.sparse.kernels import conv
@@ -470,7 +470,7 @@ def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: floa
         conv.tiling = lambda *_, tiling=tiling: tiling
         try:
             times[tiling] = graph_time(partial(conv.product, x, weight, tables(selected), len(x), flip, not flip), 9)
-        except (RuntimeError, OutOfResources) as failed:  # too large for the chip
+        except (RuntimeError, OutOfResources) as failed:  # too large for this GPU
             print(f"    {tiling}: {str(failed).splitlines()[0]}")
         finally:
             conv.tiling = chosen
@@ -478,7 +478,7 @@ def tile_times(grid: tuple[int, int], cin: int, cout: int, flip: bool, end: floa
 
 
 def tilings(cin: int, cout: int, first: Any) -> Iterable[Any]:
-    """The one in use, then all that could be better."""
+    """The current shape, then all others to try."""
     yield first
     for columns, chunk, warps, stages in itertools.product((64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4)):
         if columns <= cout and chunk <= cin:
@@ -501,12 +501,12 @@ def graph_time(work: Callable[[], object], times: int = 20) -> float:
     with torch.cuda.graph(graph):
         results = work()
     seconds = event_time(graph.replay, times)
-    del results  # only now: the graph writes into them
+    del results  # after the replays, which write into them
     return seconds
 
 
 def eager_time(work: Callable[[], object], times: int = 20) -> float:
-    """Median seconds of `work`, launched one kernel at a time."""
+    """Median seconds of `work`, launched kernel by kernel."""
     for _ in range(3):
         work()
     return event_time(work, times)

@@ -1,11 +1,11 @@
-"""What sparsity buys on a CPU: the CNN part of MESM against that of FE2E, as ratios in one run.
+"""Sparse convolution on a CPU: time and memory of the CNN part of MESM relative to that of FE2E, in one run.
 
     python -m benchmarks.bench_sparse [--rounds 7] [--compile] [--json FILE]
 
-A training step is forward and backward in float32, without the optimiser. Both sides use the same front and stay in
-channels-last layout. Rows are run in turn, round after round; figures are medians, and ratios to FE2E. "Front only" is
-the floor that no sparsity can go below, "masked dense" what MESM costs without sparse convolutions. "Products" are the
-multiply-adds that the result needs, "past front" the activations kept for the backward pass without those of the front.
+A training step is forward and backward in float32, without the optimiser. Both models share the front (the dense stem)
+and use channels-last layout. Models run in turn, in rounds; numbers are medians and ratios to FE2E. "Front only" is the
+lower bound of any sparsity, "masked dense" is MESM without sparse convolutions. "Products" are the multiply-adds that
+the result needs, "past front" the activations kept for the backward pass without those of the front.
 """
 
 import argparse
@@ -43,16 +43,16 @@ class Row:
     name: str
     training: float
     inference: float
-    megabytes: float  # selected for the backward pass
-    products: float  # multiply-adds a frame that the result needs
-    densities: list[float]  # active sites of the three levels
+    megabytes: float  # kept for the backward pass
+    products: float  # multiply-adds per frame that the result needs
+    densities: list[float]  # share of active sites at each of the three levels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compile", action="store_true", help="also FE2E through torch.compile; needs a C++ compiler")
-    parser.add_argument("--json", type=Path, help="save the figures, for benchmarks.draw_performance")
+    parser.add_argument("--json", type=Path, help="save the numbers, for benchmarks.draw_performance")
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
@@ -97,7 +97,7 @@ def table(modality: str, threads: int, options: argparse.Namespace) -> list[Row]
 
 
 def contestants(modality: str, compiled: bool) -> dict[str, Any]:
-    """The rows by name; all fronts have the same weights."""
+    """The models by name; all fronts have the same weights."""
     found: dict[str, Any] = {"fe2e": Fe2eCnn(modality)}
     if compiled:
         found["fe2e, compiled"] = Fe2eCnn(modality)
@@ -113,7 +113,7 @@ def contestants(modality: str, compiled: bool) -> dict[str, Any]:
 
 
 class FrontOnly(nn.Module):
-    """What both models compute before the first sparse level."""
+    """The layers before the first sparse level, which both models share."""
 
     def __init__(self, front: nn.Module) -> None:
         super().__init__()
@@ -124,10 +124,10 @@ class FrontOnly(nn.Module):
 
 
 def measure(modality: str, models: dict[str, Any], data: tuple[Tensor, Tensor, Tensor], rounds: int) -> list[Row]:
-    """Medians over rounds in which every model takes its turn; one more round goes before, to warm up."""
+    """Medians over rounds in which every model runs once; one more round before them warms up."""
     for model in models.values():
-        settle(getattr(model, "_orig_mod", model), data)  # not through torch.compile, which would compile once more
-    traces = {name: model.look(*data) for name, model in models.items() if isinstance(model, MesmCnn)}
+        settle(getattr(model, "_orig_mod", model), data)  # not the compiled model, which would be compiled again
+    traces = {name: model.trace_of(*data) for name, model in models.items() if isinstance(model, MesmCnn)}
     memory = {name: activations(model, data) / 1e6 for name, model in models.items()}
     gradients = {name: torch.randn_like(model(*data).detach()) for name, model in models.items()}
     training: dict[str, list[float]] = {name: [] for name in models}
@@ -149,7 +149,7 @@ def measure(modality: str, models: dict[str, Any], data: tuple[Tensor, Tensor, T
 
 
 def settle(model: Any, data: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Set the running figures of all norms to those of this batch, so that inference sees what training does."""
+    """Set the running statistics of all norms to those of this batch, so that inference computes as training does."""
     norms = [norm for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -167,7 +167,7 @@ def step(model: nn.Module, data: tuple[Tensor, Tensor, Tensor], gradient: Tensor
 
 
 def beside_spconv() -> None:
-    """One convolution, forward, beside spconv's on the CPU, where it is installed."""
+    """One forward convolution compared with spconv's on the CPU, where that is installed."""
     if importlib.util.find_spec("spconv") is None:
         print("\nspconv: not installed, no comparison (pip install spconv)")
         return
@@ -214,7 +214,7 @@ def peer() -> None:
 
 
 def clock(work: Callable[[], object]) -> float:
-    """Seconds; of one thread its processor time, which is the same on an idle machine and holds still on a busy one."""
+    """Seconds; with one thread processor time, which is equal on an idle machine and steadier on a busy one."""
     now = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = now()
     work()
@@ -226,14 +226,14 @@ def find(rows: list[Row], name: str) -> Row:
 
 
 def free_cores() -> int:
-    """Cores of this process that nobody else selected busy during the last minute; we selected one busy ourselves."""
+    """Cores of this process that no other process kept busy during the last minute; this one kept one busy."""
     others = max(0.0, os.getloadavg()[0] - 1)
     return max(1, len(os.sched_getaffinity(0)) - round(others))
 
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Stay on the last core, so that the scheduler does not move the one thread about."""
+    """Run on the last core only, so that the scheduler does not move the thread."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

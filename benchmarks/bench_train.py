@@ -1,13 +1,13 @@
-"""What a training step costs against the published implementation's way of working, and whether loading keeps up.
+"""Time of a training step relative to the published implementation, and whether loading keeps up.
 
     python -m benchmarks.bench_train [--utterances 4] [--rounds 5] [--threads 1]
 
-A step is forward, backward and Adam in float32, at the paper's sizes, on the CPU, on one batch of utterances as long
-as those of IEMOCAP (10 faces, 12 mel chunks, 14 tokens). The published way is written anew in published_way.py. Sides
-are run in turn, round after round; figures are medians: with one thread in processor seconds, so that other work on the
-machine counts little, with more by the clock. The published MESM's attention learns nothing; ours is timed with what it
-learns by, and without. Face detection, which the published way repeats in every step, is timed with facenet-pytorch's
-own detector on pictures of 360 x 480, one speaker's half, and of 720 x 480, the whole.
+A step is forward, backward and Adam in float32, at the paper's sizes, on the CPU, for one batch of utterances as long
+as those of IEMOCAP (10 faces, 12 mel chunks, 14 tokens). published_way.py computes as the published implementation
+does. Both run in turn, in rounds; numbers are medians: with one thread in processor seconds, so that other work counts
+little, with more in wall-clock seconds. In the published MESM the attention receives no gradient; ours is timed
+with and without. Face detection, which the published code repeats in every step, is timed with the detector of
+facenet-pytorch on images of 360 x 480, one speaker's half, and of 720 x 480, the whole frame.
 """
 
 import argparse
@@ -35,13 +35,13 @@ from mesm_model.batch import FACE, MEL, Batch, Example, collate
 from mesm_model.loader import open_part, plan_epoch, read
 from mesm_model.models import fe2e, mesm
 
-FACES, CHUNKS, TOKENS = 10, 12, 14  # of an utterance of 4.6 seconds
-PICTURES = {"360x480": (480, 360), "720x480": (480, 720)}  # height, width
+FACES, CHUNKS, TOKENS = 10, 12, 14  # per utterance of 4.6 seconds
+IMAGES = {"360x480": (480, 360), "720x480": (480, 720)}  # height, width
 TOP_P = 0.5
-COMPARED = {  # with what, and the ratio that was aimed at
+COMPARED = {  # with what, and the intended ratio
     "fe2e": ("fe2e, published way", 1.3),
     "mesm": ("mesm, published way", 2.0),
-    "mesm, attention as published": ("mesm, published way", 2.0),
+    "mesm, no attention gradient": ("mesm, published way", 2.0),
 }
 WITH_DETECTION = 10.0
 LOADING = 20.0
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--utterances", type=int, default=4, help="in the batch")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="of torch; never more than free cores")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; at most the number of free cores")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     batch = collate([utterance(n) for n in range(options.utterances)])
@@ -62,11 +62,11 @@ def main() -> None:
             "fe2e": step(fe2e.Model(fe2e.Config(text_encoder=encoder)), batch),
             "fe2e, published way": step(Published(fe2e.Config(text_encoder=encoder)), batch, fused=False),
             "mesm": step(mesm.Model(sparse), batch),
-            "mesm, attention as published": step(mesm.Model(replace(sparse, attention_gradient="none")), batch),
+            "mesm, no attention gradient": step(mesm.Model(replace(sparse, attention_gradient="none")), batch),
             "mesm, published way": step(Published(sparse), batch, fused=False),
         }
         detector = MTCNN(keep_all=True)
-        sides |= {f"detection {size}": detection(detector, shape, len(batch)) for size, shape in PICTURES.items()}
+        sides |= {f"detection {size}": detection(detector, shape, len(batch)) for size, shape in IMAGES.items()}
         clock = time.process_time if options.threads == 1 else time.perf_counter
         seconds = medians(sides, options.rounds, clock)
         delivered = loading(Path(folder) / "data", clock)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def report(seconds: dict[str, float], utterances: int, delivered: float) -> None:
-    """Ratios, each beside what was aimed at."""
+    """Print the ratios, each with the intended one."""
     print(f"{utterances} utterances a step, {torch.get_num_threads()} threads; medians")
     for name, value in seconds.items():
         print(f"  {name:<30}{value:8.3f} s")
@@ -82,7 +82,7 @@ def report(seconds: dict[str, float], utterances: int, delivered: float) -> None
         published = seconds[other]
         alone = published / seconds[name]
         print(f"{name}: published way / ours, without detection: {alone:.2f} (goal {goal})")
-        for size in PICTURES:
+        for size in IMAGES:
             whole = (published + seconds[f"detection {size}"]) / seconds[name]
             print(f"{name}: published way / ours, with detection on {size}: {whole:.2f} (goal {WITH_DETECTION:g})")
     consumed = utterances / min(seconds["fe2e"], seconds["mesm"])
@@ -91,7 +91,7 @@ def report(seconds: dict[str, float], utterances: int, delivered: float) -> None
 
 
 def utterance(seed: int) -> Example:
-    """Random, of the usual length."""
+    """A random utterance of the usual length."""
     draw = torch.Generator().manual_seed(seed)
     return Example(
         id=str(seed),
@@ -104,7 +104,7 @@ def utterance(seed: int) -> Example:
 
 
 def albert_base(folder: Path) -> str:
-    """A folder with an ALBERT of the size of albert-base-v2, as it is drawn."""
+    """A folder with an ALBERT of the size of albert-base-v2 and random weights."""
     config = AlbertConfig(
         vocab_size=30_000, embedding_size=128, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
         intermediate_size=3072,
@@ -127,19 +127,19 @@ def step(model: Any, batch: Batch, fused: bool = True) -> Callable[[], object]:
 
 
 def detection(detector: MTCNN, shape: Sequence[int], utterances: int) -> Callable[[], object]:
-    """Finding the faces of a step's pictures, those of one utterance at a time."""
+    """Face detection in the images of a step, one utterance at a time."""
     person = (255 * resize(astronaut()[:440, 30:420], shape, anti_aliasing=True)).astype(np.uint8)
-    pictures = np.stack([np.roll(person, 3 * n, axis=1) for n in range(FACES)])
+    images = np.stack([np.roll(person, 3 * n, axis=1) for n in range(FACES)])
 
     def run() -> None:
         for _ in range(utterances):
-            detector.detect(pictures)
+            detector.detect(images)
 
     return run
 
 
 def loading(folder: Path, clock: Callable[[], float]) -> float:
-    """Utterances a second that shards of utterances of the usual length deliver, in random order, in this process."""
+    """Utterances per second read from shards in random order in this process, at the usual length."""
     rng = np.random.default_rng(0)
     labels = (1,) * len(synthetic_dataset.EMOTIONS)
 
@@ -165,7 +165,7 @@ def loading(folder: Path, clock: Callable[[], float]) -> float:
 def medians(
     sides: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Seconds of each, run in turn; the first round warms up and does not count."""
+    """Median seconds of each, run in turn; the first round warms up and does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, run in sides.items():

@@ -1,6 +1,6 @@
-"""The CNN parts of FE2E and MESM, from raw frames to what is flattened, and frames to feed them; for the benchmarks.
+"""The CNN parts of FE2E and MESM, from raw frames to the last feature maps, and random frames; for the benchmarks.
 
-F frames, U utterances of FRAMES_EACH frames, Q size of the query that MESM's attention asks with.
+F frames, U utterances of FRAMES_EACH frames, Q size of the query of MESM's attention.
 """
 
 import torch
@@ -12,7 +12,7 @@ from mesm_model.models import fe2e, mesm
 from mesm_model.models.common.attention import Trace
 from mesm_model.sparse.sites import Sites
 
-FRAMES_EACH = 9  # of an utterance: 4.5 seconds of faces
+FRAMES_EACH = 9  # per utterance: 4.5 seconds of faces
 QUERY = 768  # of ALBERT-base
 WIDTH = 64  # channels of the front
 
@@ -46,21 +46,21 @@ class MesmCnn(nn.Module):
         return sites.to_dense(x)
 
     @torch.no_grad()
-    def look(self, frames: Tensor, query: Tensor, owner: Tensor) -> Trace:
-        """What each level is candidates and keeps."""
+    def trace_of(self, frames: Tensor, query: Tensor, owner: Tensor) -> Trace:
+        """The candidates and the selected sites of each level."""
         trace = Trace()
         self(frames, query, owner, trace)
         return trace
 
 
 def front_products(modality: str) -> float:
-    """Multiply-adds of the front, a frame."""
+    """Multiply-adds of the front per frame."""
     channels, height, width = FRAMES[modality]
     return height * width * 25 * channels * WIDTH + 4 * (height * width // 4) * 9 * WIDTH**2
 
 
 def block_products(modality: str, trace: Trace | None = None) -> float:
-    """Multiply-adds a frame behind the front: of FE2E, or of MESM at the sites and pairs of neighbours in `trace`."""
+    """Multiply-adds per frame after the front: of FE2E, or of MESM with the sites and pairs of `trace`."""
     _, height, width = FRAMES[modality]
     found = 0.0
     for number in range(3):
@@ -74,24 +74,24 @@ def block_products(modality: str, trace: Trace | None = None) -> float:
 
 
 def activations(model: nn.Module, data: tuple[Tensor, Tensor, Tensor]) -> int:
-    """Bytes that the forward pass keeps for the backward pass, each piece of memory once, without parameters."""
+    """Bytes that the forward pass keeps for the backward pass, each storage once, without parameters."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), *data)}
-    selected: dict[int, int] = {}
+    kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            selected[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = model.train()(*data)
     del output
-    return sum(selected.values())
+    return sum(kept.values())
 
 
 def inputs(modality: str, frames: int, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-    """Frames as smooth as pictures are, a query for each utterance, and the utterance of each frame."""
+    """Random frames as smooth as images, a query for each utterance, and the utterance of each frame."""
     generator = torch.Generator().manual_seed(0)
     channels, height, width = FRAMES[modality]
     drawn = torch.zeros(frames, channels, height, width)

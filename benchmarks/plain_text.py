@@ -1,4 +1,4 @@
-"""Stands in for mesm_model/text.py where transformers is not installed: ALBERT's sizes and work in plain torch."""
+"""In place of models/common/text.py where transformers is not installed: sizes and work of ALBERT in plain torch."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ WORDS, EMBEDDING, HIDDEN, HEADS, FEED_FORWARD, PASSES = 30_000, 128, 768, 12, 30
 
 
 class TextBranch(nn.Module):
-    """Packed tokens -> logits [B, E] and the CLS [B, H]; one layer that is passed twelve times, as in ALBERT."""
+    """Packed tokens -> logits [B, E] and the CLS [B, H]; one layer applied twelve times, as in ALBERT."""
 
     hidden_size = HIDDEN
 

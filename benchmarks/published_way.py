@@ -1,10 +1,10 @@
-"""FE2E and MESM as the published implementation works, written anew from the description of it, for bench_train.py.
+"""FE2E and MESM computed as the published implementation does, rewritten from its description, for bench_train.py.
 
-What differs from this project's models: convolutions in the default memory layout; text padded to 100 tokens whatever
-its length; MESM scores and selects frame by frame in Python, and finds the sites of a frame by a scan over all of them;
-a sparse convolution gathers, multiplies and scatters all rows of an offset at once, as in the library that the authors
-took. That the published way also detects faces inside `forward` is timed apart. Kept in its favour: the tables of
-neighbours are this project's, where that library hashes every site; in experiments its convolutions were slower still.
+Differences from the models of this project: convolutions in the default memory layout; text padded to 100 tokens
+whatever its length; MESM scores and selects frame by frame in Python, and finds the sites of a frame by a scan over all
+of them; a sparse convolution gathers, multiplies and scatters all rows of an offset at once, as in SparseConvNet. Face
+detection, which the published code runs inside `forward`, is timed separately. In its favour, the tables of neighbours
+are those of this project, where SparseConvNet hashes every site; in experiments its convolutions were slower still.
 
 B utterances, E emotions, F frames of the whole batch, n rows of active sites.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mesm_model.batch import FRAMES, Batch
+from mesm_model.models import fe2e, mesm
 from mesm_model.models.common.layers import NORMALISATION, FrameVectors, UtteranceTransformer
 from mesm_model.models.common.text import TextBranch
 from mesm_model.sparse.conv import SparseBatchNorm, SparseMaxPool2d
@@ -22,16 +23,16 @@ from mesm_model.sparse.sites import CENTRE, Sites
 
 Pairs = list[tuple[int, Tensor, Tensor]]  # offset, rows that have a neighbour there, those neighbours
 
-PADDED = 100  # tokens an utterance, as in the published command
+PADDED = 100  # tokens per utterance, as in the published command
 
 
 class Published(nn.Module):
     """`forward(batch)` gives logits [B, E]."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: fe2e.Config | mesm.Config) -> None:
         super().__init__()
         self.text = TextBranch(config.text_encoder, config.emotions)
-        branch = MesmBranch if hasattr(config, "top_p") else Fe2eBranch
+        branch = MesmBranch if isinstance(config, mesm.Config) else Fe2eBranch
         self.frames = nn.ModuleDict({m: branch(m, self.text.hidden_size, config) for m in FRAMES})
         self.fusion = nn.Linear(3, 1, bias=False)
 
@@ -43,7 +44,7 @@ class Published(nn.Module):
 
 
 def pad_text(tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Every utterance with PADDED tokens; attention runs over all of them, which costs what masked ones cost."""
+    """Every utterance padded to PADDED tokens, all of them attended to: the cost is that of masked padding."""
     rows = [torch.cat([row, row.new_zeros(PADDED - len(row))]) for row in tokens.split(counts.tolist())]
     return torch.cat(rows), torch.full_like(counts, PADDED)
 
@@ -51,7 +52,7 @@ def pad_text(tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 class Fe2eBranch(nn.Module):
     """One modality of FE2E."""
 
-    def __init__(self, modality: str, query: int, config: Any) -> None:
+    def __init__(self, modality: str, query: int, config: fe2e.Config) -> None:
         super().__init__()
         width = config.width
         self.mean, self.deviation = (
@@ -61,16 +62,16 @@ class Fe2eBranch(nn.Module):
         self.blocks = nn.Sequential(
             *(layer for level in range(3) for layer in (*block(width << level, 2 * width << level), nn.MaxPool2d(2)))
         )
-        self.behind = Behind(modality, config)
+        self.after = After(modality, config)
 
     def forward(self, frames: Tensor, counts: Tensor, cls: Tensor) -> Tensor:
-        return self.behind(self.blocks(self.front((frames - self.mean) / self.deviation)), counts)
+        return self.after(self.blocks(self.front((frames - self.mean) / self.deviation)), counts)
 
 
 class MesmBranch(nn.Module):
     """One modality of MESM."""
 
-    def __init__(self, modality: str, query: int, config: Any) -> None:
+    def __init__(self, modality: str, query: int, config: mesm.Config) -> None:
         super().__init__()
         width = config.width
         self.top_p = config.top_p
@@ -85,7 +86,7 @@ class MesmBranch(nn.Module):
         self.convs = nn.ModuleList(Convolution(a, b) for c in channels for a, b in ((c, 2 * c), (2 * c, 2 * c)))
         self.norms = nn.ModuleList(SparseBatchNorm(2 * c) for c in channels for _ in range(2))
         self.pool = SparseMaxPool2d()
-        self.behind = Behind(modality, config)
+        self.after = After(modality, config)
 
     def forward(self, frames: Tensor, counts: Tensor, cls: Tensor) -> Tensor:
         grid = self.front((frames - self.mean) / self.deviation)
@@ -94,7 +95,7 @@ class MesmBranch(nn.Module):
         x = sites.from_dense(grid)
         for level in range(3):
             x, sites = self.level(level, x, sites, texts)
-        return self.behind(sites.to_dense(x), counts)
+        return self.after(sites.to_dense(x), counts)
 
     def level(self, level: int, x: Tensor, sites: Sites, texts: Tensor) -> tuple[Tensor, Sites]:
         """Attention and selection frame by frame, two convolutions, pooling."""
@@ -150,10 +151,10 @@ class OffsetByOffset(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
-class Behind(nn.Module):
+class After(nn.Module):
     """Frame vectors, transformer, head."""
 
-    def __init__(self, modality: str, config: Any) -> None:
+    def __init__(self, modality: str, config: fe2e.Config | mesm.Config) -> None:
         super().__init__()
         _, height, breadth = FRAMES[modality]
         self.vectors = FrameVectors(
