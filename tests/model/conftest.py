@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.synth import planted, synthetic_dataset
 from mesm_model.features import extract, store, word_vectors
 from mesm_model.models.common import text
+
+# The matrices of these tests are small, and tests run beside each other: more threads than free cores wait in turn.
+torch.set_num_threads(1)
 
 TEXT = "I am so happy that you are here although it was a sad and angry day before and everyone was frustrated"
 
