@@ -12,7 +12,7 @@ NARROW = {"emotions": EMOTIONS, "width": 4, "hidden": 16, "embed_dim": 8, "layer
 
 
 def example(seed: int, faces: int = 2, mels: int = 2, tokens: int = 5) -> Example:
-    """A random utterance of so many faces, mel chunks and tokens."""
+    """A random utterance with these numbers of faces, mel chunks and tokens."""
     draw = torch.Generator().manual_seed(seed)
     return Example(
         id=f"u{seed}",

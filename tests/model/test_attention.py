@@ -71,7 +71,7 @@ def test_no_frames_give_no_attention(attend: CrossModalAttention) -> None:
 
 
 def through(attend: CrossModalAttention, gradient: str, weigh: Tensor) -> tuple[Tensor, Sites, Sites, Tensor]:
-    """Some rows through attention and selection, and back: the rows let through, both sites, the input's gradient."""
+    """Rows through attention and selection, and back: the selected rows, both sites, the gradient of the input."""
     sites = some_sites()
     x = rows_of(sites).requires_grad_()
     attention = attend(x, sites, query(), OWNER)
@@ -86,7 +86,7 @@ def through(attend: CrossModalAttention, gradient: str, weigh: Tensor) -> tuple[
 WEIGH = torch.randn(FRAMES * HEIGHT * WIDTH, CHANNELS, generator=torch.Generator().manual_seed(4)).double()
 
 
-def test_only_gate_changes_what_comes_out_and_the_others_are_the_hard_mask_bit_for_bit(
+def test_only_gate_changes_the_selected_rows_and_the_others_are_the_hard_mask_bit_for_bit(
     attend: CrossModalAttention,
 ) -> None:
     out = {gradient: through(attend, gradient, WEIGH)[0] for gradient in GRADIENTS}
@@ -107,7 +107,7 @@ def test_straight_through_is_bit_equal_in_low_precision_too(dtype: torch.dtype) 
     assert torch.equal(out, x)
 
 
-def test_gate_weighs_rows_by_attention_times_the_number_of_active_sites(attend: CrossModalAttention) -> None:
+def test_gate_multiplies_rows_by_attention_times_the_number_of_active_sites(attend: CrossModalAttention) -> None:
     out, sites, selected, _ = through(attend, "gate", WEIGH)
     attention = attend(rows_of(sites), sites, query(), OWNER)
     rows = select_rows(rows_of(sites), sites, selected)
@@ -116,7 +116,7 @@ def test_gate_weighs_rows_by_attention_times_the_number_of_active_sites(attend: 
         torch.testing.assert_close(out[row], rows[row] * attention.flatten()[selected.index[row]] * active)
 
 
-def test_straight_through_learns_as_if_rows_had_been_weighted(attend: CrossModalAttention) -> None:
+def test_straight_through_has_the_gradients_of_rows_multiplied_by_attention(attend: CrossModalAttention) -> None:
     learned = {}
     for gradient in ("straight-through", "gate"):
         through(attend, gradient, WEIGH)
@@ -126,7 +126,7 @@ def test_straight_through_learns_as_if_rows_had_been_weighted(attend: CrossModal
         torch.testing.assert_close(one, other)
 
 
-def test_lessened_is_the_same_forward_and_a_share_backward() -> None:
+def test_scale_gradient_is_the_identity_forward_and_a_share_backward() -> None:
     x = torch.randn(3, 4, requires_grad=True)
     for share in (1.0, 0.25, 0.0):
         out = scale_gradient(x, share)
@@ -135,12 +135,12 @@ def test_lessened_is_the_same_forward_and_a_share_backward() -> None:
         torch.testing.assert_close(gradient, share * 2 * x)
 
 
-def test_without_a_gradient_the_attention_learns_nothing_as_in_the_published_code(attend: CrossModalAttention) -> None:
+def test_with_no_gradient_the_attention_keeps_its_initial_weights(attend: CrossModalAttention) -> None:
     through(attend, "none", WEIGH)
     assert [parameter.grad for parameter in attend.parameters()] == [None] * 4
 
 
-def test_a_trace_records_what_was_offered_kept_and_paired() -> None:
+def test_a_trace_records_candidates_selected_sites_and_pairs() -> None:
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     mask[0, 0, :3] = True  # a row of three
     mask[1, 3, 3] = mask[1, 0, 0] = True  # two far apart
@@ -158,14 +158,14 @@ def test_a_trace_records_what_was_offered_kept_and_paired() -> None:
     assert level.pairs.tolist() == by_convolution.sum((1, 2)).tolist() == [7, 2]
 
 
-def test_attention_that_learns_finds_what_the_query_points_at_and_attention_as_published_does_not() -> None:
-    learned, published = (pointing_accuracy(gradient) for gradient in ("straight-through", "none"))
+def test_attention_with_a_gradient_finds_what_the_query_points_at_and_without_it_does_not() -> None:
+    learned, untrained = (pointing_accuracy(gradient) for gradient in ("straight-through", "none"))
     assert learned > 0.9
-    assert published < 0.72  # the sum of all four signs is right 0.69 of the time
+    assert untrained < 0.72  # the sum of all four signs is right in 0.69 of the cases
 
 
 class Pointer(nn.Module):
-    """One level of attention over 8x8 sites and a reader of what it lets through; four words may be asked with."""
+    """One level of attention over 8x8 sites and a classifier of the selected rows; the query is one of four words."""
 
     def __init__(self, gradient: str) -> None:
         super().__init__()
@@ -184,13 +184,13 @@ class Pointer(nn.Module):
 
 
 def pointing_accuracy(gradient: str) -> float:
-    """Of a label that one of four marked places tells, the others being decoys, and a word names its mark."""
+    """Accuracy for a label that is at one of four marked places, named by the word; the other three are decoys."""
     torch.manual_seed(0)
     reader = Pointer(gradient)
     optimiser = torch.optim.Adam(reader.parameters(), 4e-3)
     x, word, label = pointed_at(1500, seed=1)
     for epoch in range(10):
-        top_p = max(0.5, 1 - epoch / 10)  # a nucleus that shrinks: attention learns while it still sees everything
+        top_p = max(0.5, 1 - epoch / 10)  # annealed, as in training
         for rows in torch.randperm(len(x)).split(32):
             loss = F.binary_cross_entropy_with_logits(reader(x[rows], word[rows], top_p), label[rows])
             optimiser.zero_grad()
@@ -206,9 +206,9 @@ def pointed_at(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     marks = torch.rand(count, 4, generator=draw).argsort(1)
     signs = torch.randint(0, 2, (count, 4), generator=draw).float()
     grid = torch.zeros(count, 2, 4, 2, 4, 16)
-    told = torch.cat([F.one_hot(marks, 4).float(), 3 * (2 * signs - 1)[:, :, None], torch.ones(count, 4, 1)], 2)
-    spread = torch.randn(6, 16, generator=torch.Generator().manual_seed(9))  # of what is told over the channels
-    grid[:, :, 1:3, :, 1:3] = (told @ spread).relu().view(count, 2, 1, 2, 1, 16)
+    signal = torch.cat([F.one_hot(marks, 4).float(), 3 * (2 * signs - 1)[:, :, None], torch.ones(count, 4, 1)], 2)
+    spread = torch.randn(6, 16, generator=torch.Generator().manual_seed(9))  # of the signal over the channels
+    grid[:, :, 1:3, :, 1:3] = (signal @ spread).relu().view(count, 2, 1, 2, 1, 16)
     word = torch.randint(0, 4, (count,), generator=draw)
     label = (signs * (marks == word[:, None])).sum(1)
     return grid.view(count, 64, 16) + 0.1 * torch.randn(count, 64, 16, generator=draw), word, label

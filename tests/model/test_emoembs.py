@@ -18,7 +18,7 @@ def test_it_has_the_published_number_of_parameters() -> None:
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 5_455_903
 
 
-def test_logits_have_a_column_an_emotion_whatever_the_modalities() -> None:
+def test_logits_have_a_column_per_emotion_whatever_the_modalities() -> None:
     two_phase.hold_shapes("emoembs", **SMALL)
 
 
@@ -48,7 +48,7 @@ def test_a_logit_is_the_final_state_along_the_emotions_vector() -> None:
     torch.testing.assert_close(model(two_phase.batch((1, 4, 1)))[0], torch.stack(by_hand))
 
 
-def test_given_vectors_of_emotions_are_taken_over_and_stay_as_they_are() -> None:
+def test_given_vectors_of_emotions_are_used_and_not_trained() -> None:
     vectors = torch.randn(3, 12, dtype=torch.float64)
     model = two_phase.build("emoembs", **SMALL | {"learned_emotions": False})
     sets = {m: {"mean": [0.0] * size, "deviation": [1.0] * size} for m, size in two_phase.SIZES.items()}

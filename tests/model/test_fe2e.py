@@ -22,7 +22,7 @@ def test_its_parts_have_the_published_numbers_of_parameters(encoder: str) -> Non
         for modality, branch in branches.items()
         for part, module in branch.named_children()
     }
-    biases = 5 * 64 + 2 * (128 + 256 + 512)  # of the published convolutions; the norms behind them take them away
+    biases = 5 * 64 + 2 * (128 + 256 + 512)  # of the published convolutions; the norms after them subtract them
     assert sizes["v", "front"] + sizes["v", "blocks"] == 4_803_456 - biases
     assert sizes["a", "front"] + sizes["a", "blocks"] == 4_800_256 - biases
     assert sizes["v", "vectors"] == 4_785_216
@@ -32,7 +32,9 @@ def test_its_parts_have_the_published_numbers_of_parameters(encoder: str) -> Non
 
 
 @pytest.mark.parametrize("modalities", ALL_MODALITIES)
-def test_only_the_branches_named_are_built_and_logits_have_one_column_an_emotion(modalities: str, encoder: str) -> None:
+def test_only_the_branches_named_are_built_and_logits_have_one_column_per_emotion(
+    modalities: str, encoder: str
+) -> None:
     model = build("fe2e", encoder, modalities=modalities)
     assert ("t" in modalities) == (model.text is not None)
     assert set(model.frames) == set(modalities) - {"t"}
@@ -131,7 +133,7 @@ def test_settings_are_read_by_the_type_of_their_field() -> None:
         ("mel=db", "setting mel: found 'db', expected one of log, power"),
     ],
 )
-def test_a_setting_that_cannot_be_is_told_in_one_line(setting: str, message: str) -> None:
+def test_a_setting_that_cannot_be_is_refused_in_one_line(setting: str, message: str) -> None:
     with pytest.raises(DataError) as refused:
         models.apply_settings(models.load("fe2e").Config(), [setting])
     assert str(refused.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Counts held against torch's own counter and the known figures of the paper's sizes."""
+"""Counts compared with torch's own counter and with known numbers of the paper's sizes."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ from mesm_model.sparse.sites import Sites
 from tests.model.narrow import NARROW, batch, build
 
 
-def test_a_face_and_a_chunk_cost_what_is_known() -> None:
+def test_a_face_and_a_chunk_have_the_known_numbers() -> None:
     face, chunk = (
         sum(part[0] for part in (flops.low_level(modality, 64), flops.dense_blocks(modality, 64))) for modality in "va"
     )
@@ -28,7 +28,7 @@ def test_a_face_and_a_chunk_cost_what_is_known() -> None:
     assert flops.low_level("a", 64)[0] / chunk == pytest.approx(0.188, abs=5e-4)
 
 
-def test_albert_costs_what_is_known() -> None:
+def test_albert_has_the_known_numbers() -> None:
     class Albert:
         hidden_size, num_hidden_layers, intermediate_size, embedding_size = 768, 12, 3072, 128
 
@@ -108,12 +108,12 @@ def test_the_table_gives_shares_beside_the_papers() -> None:
     counts["mesm"] = replace(counts["mesm"], dense=counts["fe2e"])
     lines = counting.table(counts).splitlines()
     assert lines[1].split() == ["convolution", "0.5000", "0.0000", "1.0000", "1.0000", "2.0000"]
-    figures = lines.index("GFLOP  trunk of 9 faces  paper")
-    assert [line.split() for line in lines[figures + 1 : figures + 3]] == [
+    heading = lines.index("GFLOP  trunk of 9 faces  paper")
+    assert [line.split() for line in lines[heading + 1 : heading + 3]] == [
         ["fe2e", "9.00", "8.65"],
         ["mesm", "4.50", "5.18"],
     ]
-    assert lines[figures + 5].split() == ["mesm", "0.500", "0.500", "0.500", "0.500", "0.60"]
+    assert lines[heading + 5].split() == ["mesm", "0.500", "0.500", "0.500", "0.500", "0.60"]
     assert lines[-5].startswith("The paper prints 8.65 GFLOPs for FE2E")
     narrow = counting.table({"fe2e": replace(counts["fe2e"], width=8)}).splitlines()
     assert narrow[narrow.index("GFLOP  trunk of 9 faces  paper") + 1].split() == ["fe2e", "9.00", "-"]

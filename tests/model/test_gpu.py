@@ -1,4 +1,4 @@
-"""Training, scoring and going on, on a GPU: what no other machine can show."""
+"""Training, evaluating and resuming on a GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def test_what_a_gpu_trained_scores_the_same_on_the_cpu(
 
 
 @pytest.mark.parametrize("model", ["fe2e", "mesm"])
-def test_a_stopped_run_goes_on_to_the_same_bits_if_asked_to(
+def test_a_stopped_run_resumes_to_the_same_bits_if_deterministic(
     model: str, small: Dataset, encoder: str, tmp_path: Path
 ) -> None:
     def stop(epochs: int, f1: float) -> None:
@@ -67,7 +67,7 @@ def test_a_compiled_model_trains(model: str, small: Dataset, encoder: str, tmp_p
 
 @pytest.mark.parametrize("sizes", [[(0, 1, 3), (0, 2, 3)], [(1, 0, 3), (2, 0, 3)]], ids=["no faces", "no sound"])
 @pytest.mark.parametrize("name", ["fe2e", "mesm"])
-def test_a_batch_without_faces_or_without_sound_goes_through_and_back(
+def test_a_batch_without_faces_or_without_audio_has_finite_logits_and_gradients(
     name: str, sizes: list[tuple[int, int, int]], encoder: str
 ) -> None:
     model = build(name, encoder).to("cuda")

@@ -17,7 +17,7 @@ def transformer(positional_encoding: bool = True) -> UtteranceTransformer:
     ).double()
 
 
-def test_the_front_halves_the_frames_and_normalises_faces_by_the_published_figures() -> None:
+def test_the_front_halves_the_frames_and_normalises_faces_by_the_published_values() -> None:
     front = Front("v", width=4).eval()
     faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     by_hand = (faces.float() - torch.tensor([159.0, 111, 102]).view(3, 1, 1)) / torch.tensor([37.0, 33, 32]).view(

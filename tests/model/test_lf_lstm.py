@@ -20,7 +20,7 @@ def test_it_has_the_published_number_of_parameters() -> None:
     assert sum(p.numel() for p in model.parameters()) == 2_026_336
 
 
-def test_logits_have_a_column_an_emotion_whatever_the_modalities() -> None:
+def test_logits_have_a_column_per_emotion_whatever_the_modalities() -> None:
     two_phase.hold_shapes("lf-lstm")
 
 

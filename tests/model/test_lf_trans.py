@@ -17,7 +17,7 @@ def test_it_has_the_published_number_of_parameters() -> None:
     assert sum(p.numel() for p in model.parameters()) == 4_898_702
 
 
-def test_logits_have_a_column_an_emotion_whatever_the_modalities() -> None:
+def test_logits_have_a_column_per_emotion_whatever_the_modalities() -> None:
     two_phase.hold_shapes("lf-trans", **SMALL)
 
 
@@ -39,14 +39,14 @@ def test_features_of_an_odd_size_get_fewer_heads() -> None:
     assert heads == {"t": 4, "a": 1, "v": 5}
 
 
-def test_as_published_the_order_of_rows_does_not_count() -> None:
+def test_the_order_of_rows_counts_only_with_positions() -> None:
     rows = two_phase.example(0, 5, 5, 5)
-    turned = {m: own.flip(0) for m, own in rows.features.items()}
+    reversed_rows = {m: own.flip(0) for m, own in rows.features.items()}
     for positions in (False, True):
         model = two_phase.build("lf-trans", positional_encoding=positions, **SMALL).eval()
         one, other = (
             model(two_phase.collate([two_phase.Example(**vars(rows) | {"features": features})]))
-            for features in (rows.features, turned)
+            for features in (rows.features, reversed_rows)
         )
         assert torch.allclose(one, other) != positions
 

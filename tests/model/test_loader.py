@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def own(small: Dataset, tmp_path: Path) -> Dataset:
-    """A copy of the dataset to do harm to."""
+    """A copy of the dataset to damage."""
     shutil.copytree(small.folder, tmp_path / "own", ignore=shutil.ignore_patterns(".cache"))
     return open_dataset(tmp_path / "own")
 
@@ -62,7 +62,7 @@ def test_the_cost_of_an_utterance_counts_faces_chunks_and_tokens(small: Dataset,
         )
 
 
-def test_a_part_that_is_not_there_is_told_with_those_that_are(small: Dataset) -> None:
+def test_an_unknown_split_is_refused_with_those_there_are(small: Dataset) -> None:
     with pytest.raises(DataError, match="no split 'dev', expected one of train, valid, test"):
         open_part(small, "dev", None)
 
@@ -82,7 +82,7 @@ def test_the_copy_is_made_once_and_what_a_killed_process_left_is_no_copy(own: Da
 
 
 @pytest.mark.parametrize("harm", ["a flipped bit", "cut short", "no digest"])
-def test_a_changed_copy_is_made_again_and_said_so(harm: str, own: Dataset, capsys: pytest.CaptureFixture) -> None:
+def test_a_changed_copy_is_made_again_with_one_line(harm: str, own: Dataset, capsys: pytest.CaptureFixture) -> None:
     part = open_part(own, "train", None)
     whole, example = part.path.read_bytes(), part[30]
     del part
@@ -209,7 +209,7 @@ def test_an_epoch_is_a_function_of_seed_and_epoch_and_takes_every_utterance_once
     assert sum(plan.utterances(n) for n in range(len(plan.steps))) == 500
 
 
-def test_no_batch_exceeds_the_number_or_the_budget_unless_it_is_one_utterance() -> None:
+def test_no_batch_exceeds_the_number_or_the_memory_unless_it_is_one_utterance() -> None:
     plan = plan_epoch(MEGABYTES, 8, 350.0, 3, seed=0, epoch=0)
     batches = [list(batch) for step in plan.steps for batch in step]
     assert all(len(batch) == 1 or (len(batch) <= 8 and MEGABYTES[batch].sum() <= 350) for batch in batches)
@@ -217,7 +217,7 @@ def test_no_batch_exceeds_the_number_or_the_budget_unless_it_is_one_utterance() 
     assert all(len(step) == 3 for step in plan.steps[:-1])
 
 
-def test_a_budget_makes_batches_of_even_cost_and_not_of_even_length() -> None:
+def test_a_bound_on_memory_makes_batches_of_even_cost_and_not_of_even_length() -> None:
     by_cost = [MEGABYTES[list(b)].sum() for s in plan_epoch(MEGABYTES, 500, 3000.0, 1, 0, 0).steps for b in s]
     by_count = [MEGABYTES[list(b)].sum() for s in plan_epoch(MEGABYTES, 14, np.inf, 1, 0, 0).steps for b in s]
     assert max(by_cost[:-1]) / np.mean(by_cost[:-1]) < 1.1 < max(by_count) / np.mean(by_count)

@@ -82,7 +82,7 @@ def test_every_parameter_gets_a_gradient(settings: dict, encoder: str) -> None:
     assert unmoved(model) == []
 
 
-def test_at_p_1_attention_learns_but_does_not_disturb_what_it_reads(encoder: str) -> None:
+def test_at_p_1_attention_gets_a_gradient_but_its_inputs_get_none_from_it(encoder: str) -> None:
     """The text, the front and the blocks get the gradients that they would get without any attention."""
     gradients = {}
     for mode in ("straight-through", "none"):
@@ -96,7 +96,7 @@ def test_at_p_1_attention_learns_but_does_not_disturb_what_it_reads(encoder: str
     assert all(gradients["straight-through"][name].abs().sum() > 0 for name in learned if "keys.bias" not in name)
 
 
-def test_as_published_the_attention_never_learns_and_says_so_to_the_optimizer(encoder: str) -> None:
+def test_with_no_gradient_the_attention_requires_none(encoder: str) -> None:
     model = build("mesm", encoder, top_p=0.5, attention_gradient="none").eval()
     model(batch((2, 3, 5), (3, 1, 4))).square().sum().backward()
     still = {name for name, parameter in model.named_parameters() if parameter.grad is None}
@@ -105,7 +105,7 @@ def test_as_published_the_attention_never_learns_and_says_so_to_the_optimizer(en
     assert not any(dict(model.named_parameters())[name].requires_grad for name in still)
 
 
-def test_text_learns_where_to_look_although_its_own_logits_are_not_asked(encoder: str) -> None:
+def test_text_gets_a_gradient_from_the_attention_alone(encoder: str) -> None:
     model = build("mesm", encoder, top_p=0.5).eval()
     model.fusion.weight.data[-1] = 0  # of the text's logits
     model(batch((2, 3, 5), (3, 1, 4))).square().sum().backward()
@@ -129,7 +129,7 @@ def test_utterances_do_not_influence_each_other(encoder: str) -> None:
     torch.testing.assert_close(together, turned, atol=1e-5, rtol=1e-4)
 
 
-def test_a_frame_is_looked_at_as_if_it_were_alone_and_by_its_own_utterances_text(encoder: str) -> None:
+def test_attention_of_a_frame_depends_on_nothing_but_the_frame_and_the_text_of_its_utterance(encoder: str) -> None:
     model = build("mesm", encoder, top_p=0.5).eval()
     examples = [example(seed, *size) for seed, size in enumerate(SIZES)]
     together, alone = Trace(), [Trace() for _ in examples]
@@ -266,7 +266,7 @@ def test_bfloat16_autocast_trains_and_leaves_the_logits_in_single_precision(enco
         ("backend=cuda", "setting backend: found 'cuda', expected one of auto, dense, rulebook, triton"),
     ],
 )
-def test_a_setting_that_cannot_be_is_told_in_one_line(setting: str, message: str) -> None:
+def test_a_setting_that_cannot_be_is_refused_in_one_line(setting: str, message: str) -> None:
     with pytest.raises(DataError) as refused:
         models.apply_settings(models.load("mesm").Config(), [setting])
     assert str(refused.value) == message

@@ -28,7 +28,7 @@ def test_a_model_is_a_file_and_a_folder_is_none() -> None:
     assert [models.load(name).Model for name in models.names()] == KINDS
 
 
-def test_what_only_some_models_have_is_told_by_their_attributes(encoder: str) -> None:
+def test_protocols_are_fitted_by_the_models_with_their_attributes(encoder: str) -> None:
     sparse, dense, baseline = narrow.build("mesm", encoder), narrow.build("fe2e", encoder), two_phase.build("emoembs")
     found = {
         kind: [isinstance(model, kind) for model in (sparse, dense, baseline)]

@@ -31,7 +31,7 @@ def test_three_modalities_have_six_crossmodal_transformers_and_two_have_two() ->
     assert sorted(two_phase.build("mult", modalities="ta", **SMALL).crossings) == ["at", "ta"]
 
 
-def test_logits_have_a_column_an_emotion_whatever_the_modalities() -> None:
+def test_logits_have_a_column_per_emotion_whatever_the_modalities() -> None:
     two_phase.hold_shapes("mult", **SMALL)
 
 
@@ -86,7 +86,7 @@ def test_an_encoder_scales_what_it_reads_adds_positions_and_norms_at_the_end() -
     torch.testing.assert_close(encoder(x, absent, source), encoder.norm(encoder.layers[0](*placed, absent)))
 
 
-def test_as_published_attention_to_sound_and_faces_has_no_dropout() -> None:
+def test_attention_to_audio_and_faces_has_no_dropout_as_in_the_published_code() -> None:
     model = two_phase.build("mult", **SMALL)
     dropouts = {name: encoder.layers[0].attention.dropout for name, encoder in model.crossings.items()}
     assert dropouts == {"at": 0.25, "vt": 0.25, "ta": 0.0, "va": 0.0, "tv": 0.0, "av": 0.0}
@@ -101,7 +101,7 @@ def test_a_layer_reads_all_of_the_other_modality_and_nothing_of_its_padding() ->
     assert not torch.allclose(layer(x, source, absent), layer(x, source[:, :1], absent[:, :1]))
 
 
-def test_settings_that_cannot_be_are_told() -> None:
+def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(DataError, match="setting channels: found 40, expected a multiple of heads, 7"):
         Config(heads=7)
     with pytest.raises(DataError, match="setting audio_kernel: found 4, expected an odd number"):

@@ -1,4 +1,4 @@
-"""Text encoders: the tiny one, folders, and what is said when there is none."""
+"""Text encoders: the tiny one, folders, and the errors of those that cannot be used."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def test_half_precision_weights_are_read_as_single(encoder: str, tmp_path: Path)
     assert {parameter.dtype for parameter in branch.parameters()} == {torch.float32}
 
 
-def test_a_name_that_is_nowhere_is_told_in_one_line_with_the_ways_out(
+def test_an_unknown_name_is_refused_in_one_line_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -134,7 +134,7 @@ def test_a_name_that_is_nowhere_is_told_in_one_line_with_the_ways_out(
 
 @pytest.fixture
 def own(encoder: str, tmp_path: Path) -> Path:
-    """A copy of the tiny encoder to do harm to."""
+    """A copy of the tiny encoder to damage."""
     shutil.copytree(encoder, tmp_path / "own")
     return tmp_path / "own"
 
@@ -158,7 +158,7 @@ def pickled(folder: Path, content: object) -> None:
 
 
 @pytest.mark.parametrize("broken", ["empty", "no config", "cut weights", "a list for a config", "a cut tokenizer"])
-def test_a_folder_without_a_whole_model_is_told_with_what_was_expected(broken: str, own: Path) -> None:
+def test_a_folder_without_a_whole_model_is_refused_with_what_was_expected(broken: str, own: Path) -> None:
     config, weights, tokenizer = (own / name for name in ("config.json", "model.safetensors", "tokenizer.json"))
     harm = {
         "empty": lambda: [path.unlink() for path in own.iterdir()],
@@ -202,7 +202,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("broken", ["malicious", "cut", "zeros"])
-def test_pickled_weights_that_are_not_only_weights_are_told_in_one_line(broken: str, own: Path) -> None:
+def test_pickled_weights_that_are_not_only_weights_are_refused_in_one_line(broken: str, own: Path) -> None:
     pickled(own, {"weight": Malicious(own / "ran")})
     path = own / "pytorch_model.bin"
     content = {"malicious": path.read_bytes(), "cut": path.read_bytes()[:300], "zeros": bytes(1000)}
@@ -221,7 +221,7 @@ def test_pickled_weights_are_read(encoder: str, own: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", ["all but one", "those of another model"])
-def test_weights_that_are_not_there_are_not_drawn_at_random(kept: str, own: Path) -> None:
+def test_missing_weights_are_not_drawn_at_random(kept: str, own: Path) -> None:
     weights = load_file(own / "model.safetensors")
     name = min(weights)
     left = {n: v for n, v in weights.items() if n != name} if kept == "all but one" else {"weight": torch.zeros(3)}
@@ -230,7 +230,7 @@ def test_weights_that_are_not_there_are_not_drawn_at_random(kept: str, own: Path
     assert refused(own).startswith(f"text encoder {own}: found no weights {name}, {count} in all; expected a folder")
 
 
-def test_weights_of_other_sizes_are_told(own: Path) -> None:
+def test_weights_of_other_sizes_are_refused(own: Path) -> None:
     edit(own / "config.json", hidden_size=64)
     assert refused(own).startswith(f"text encoder {own}: its weights are not of the sizes that its config.json gives;")
 

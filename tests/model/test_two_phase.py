@@ -1,4 +1,4 @@
-"""What the two-phase models share: standardised inputs that travel with the weights."""
+"""What the two-phase models share: standardised inputs, saved with the weights."""
 
 import torch
 
@@ -8,7 +8,7 @@ from mesm_model.models.common import two_phase as two_phase_module
 from tests.model import two_phase
 
 
-def test_columns_are_standardised_by_the_figures_they_are_given() -> None:
+def test_columns_are_standardised_by_the_given_mean_and_deviation() -> None:
     inputs = two_phase_module.FixedInputs({"a": 2})
     inputs.settle({"a": ([1.0, -1.0], [2.0, 0.5])})
     batch = two_phase.batch((1, 3, 1))
@@ -18,12 +18,12 @@ def test_columns_are_standardised_by_the_figures_they_are_given() -> None:
     assert counts.tolist() == [3]
 
 
-def test_until_they_are_given_figures_columns_stay_as_they_are() -> None:
+def test_without_mean_and_deviation_columns_are_not_changed() -> None:
     batch = two_phase.batch((2, 1, 1))
     assert torch.equal(two_phase_module.FixedInputs({"t": 12})(batch, "t")[0], batch.features["t"][0])
 
 
-def test_the_figures_travel_with_the_weights() -> None:
+def test_mean_and_deviation_are_saved_with_the_weights() -> None:
     settled = two_phase.build("lf-lstm").eval()
     other = models.load("lf-lstm").Model(settled.config).double().eval()
     other.load_state_dict(settled.state_dict())

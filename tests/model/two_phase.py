@@ -1,4 +1,4 @@
-"""Narrow two-phase models and random features, small enough for many tests; and what each of these models must hold."""
+"""Narrow two-phase models and random features, small enough for many tests, and checks that all these models pass."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ LENGTHS = [(4, 7, 2), (1, 1, 1), (6, 3, 5), (2, 9, 1)]  # words, steps, faces
 
 
 def example(seed: int, *counts: int) -> Example:
-    """A random utterance of so many words, steps of sound and faces."""
+    """A random utterance with these numbers of words, audio steps and faces."""
     draw = torch.Generator().manual_seed(seed)
     return Example(
         id=f"u{seed}",
@@ -47,7 +47,7 @@ def build(name: str, **settings: Any) -> Any:
 
 
 def hold_shapes(name: str, **settings: Any) -> None:
-    """Logits have a row an utterance and a column an emotion, for every set of modalities."""
+    """Logits have a row per utterance and a column per emotion, for every set of modalities."""
     for modalities in ("tav", "ta", "tv", "av", "t", "a", "v"):
         assert build(name, modalities=modalities, **settings)(batch(*LENGTHS)).shape == (4, EMOTIONS)
 
@@ -64,7 +64,7 @@ def hold_independence(name: str, **settings: Any) -> None:
 
 
 def hold_gradients(name: str, **settings: Any) -> None:
-    """Every parameter that learns is moved by some utterance; without any row all stays finite."""
+    """Every trainable parameter gets a gradient; without any row all stays finite."""
     model = build(name, **settings).eval()
     model(batch(*LENGTHS)).square().sum().backward()
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
