@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from os.path import lexists
 from pathlib import Path
 
 from mesm_data.corpora import by_id, read_lines, to_number, with_plausible_times
@@ -88,8 +89,8 @@ def read(root: Path) -> Iterator[Utterance | Issue]:
 def survey(root: Path) -> list[str]:
     """What there is to read, in lines: dialogues, annotation files, every voted label, what is not read."""
     dialogues = find_dialogues(root)
-    rated = [d for d in dialogues if d.evaluation.is_file()]
-    said = [d for d in dialogues if d.transcript.is_file()]
+    rated = [d for d in dialogues if lexists(d.evaluation)]
+    said = [d for d in dialogues if lexists(d.transcript)]
     labels = Counter(turn.label for d in rated for turn in read_evaluation(d.evaluation))
     folders = {folder for d in dialogues for folder in (d.evaluation.parent, d.transcript.parent)}
     unread = sorted(_relative(root, path) for folder in folders for path in _text_files(folder, read=False))
@@ -191,8 +192,8 @@ def read_transcript(path: Path) -> dict[str, str]:
 
 def _read_dialogue(root: Path, dialogue: Dialogue) -> Iterator[Utterance | Issue]:
     yield from dialogue.notes
-    turns = read_evaluation(dialogue.evaluation) if dialogue.evaluation.is_file() else []
-    texts = read_transcript(dialogue.transcript) if dialogue.transcript.is_file() else {}
+    turns = read_evaluation(dialogue.evaluation) if lexists(dialogue.evaluation) else []
+    texts = read_transcript(dialogue.transcript) if lexists(dialogue.transcript) else {}
     for turn in turns:
         if turn.label in VOTED:
             yield _utterance(root, dialogue, turn, texts.get(turn.id))
@@ -225,7 +226,7 @@ def _utterance(root: Path, dialogue: Dialogue, turn: Turn, text: str | None) -> 
 
 
 def _lacks(root: Path, path: Path) -> str:
-    return f"{_relative(root, path)} has no line for it" if path.is_file() else f"no file {_relative(root, path)}"
+    return f"{_relative(root, path)} has no line for it" if lexists(path) else f"no file {_relative(root, path)}"
 
 
 def _read_turn(where: str, line: str, dialogue: str) -> Turn:

@@ -1,4 +1,4 @@
-"""Dialogues as IEMOCAP annotates them: their names, turns, votes, and the text files that tell of them.
+"""Dialogues as IEMOCAP annotates them: their names, turns, votes, and text files.
 
 Both trees that `synth` writes for IEMOCAP, the small one with media and the full-size one of text, write these files.
 """
@@ -46,12 +46,12 @@ class Turn:
 
     @property
     def kept(self) -> bool:
-        """True when the vote is one of the six emotions of the paper."""
+        """True when the vote is one of the paper's six emotions."""
         return self.code in VOTED
 
     @property
     def emotion(self) -> str:
-        """What the turn is played with; neutral where the raters did not agree."""
+        """The emotion that is played; neutral where the raters did not agree."""
         return CODES.get(self.code, "neutral")
 
 
@@ -116,11 +116,11 @@ def part_of(name: str) -> str:
 
 
 def write_evaluation(path: Path, turns: Sequence[Turn], rng: np.random.Generator) -> None:
-    """EmoEvaluation/<dialogue>.txt: all of the woman's turns, then all of the man's, each with what its raters said."""
+    """EmoEvaluation/<dialogue>.txt: all of the woman's turns, then all of the man's, each with its raters' votes."""
     blocks = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n"]
     blocks += [_rate(turn, rng) for letter in "FM" for turn in turns if turn.speaker == letter]
     _write(path, "\n".join(blocks))
-    # What single raters sent in lies in folders beside; none of it is needed.
+    # The release has each rater's own files in folders beside; none of them is needed.
     _write(path.parent / "Attribute" / f"{path.stem}_e2_atr.anvil", "<annotation/>\n")
     _write(path.parent / "Categorical" / f"{path.stem}_e2_cat.txt", f"{turns[0].id} :Neutral state; ()\n")
 
@@ -158,7 +158,7 @@ def _rate(turn: Turn, rng: np.random.Generator) -> str:
 
 
 def _votes(code: str, rng: np.random.Generator) -> tuple[list[str], tuple[int, int, int]]:
-    """What three raters tick so that the vote is `code`, and the levels about which they agree."""
+    """The choices of three raters that make the vote `code`, and the levels that they agree on."""
     if code == "xxx":
         return ["Anger", "Sadness; Frustration", "Neutral"], (3, 3, 3)
     name, levels = _RATED[code]

@@ -1,4 +1,4 @@
-"""A small IEMOCAP: dialogues of two people, filmed and recorded, with the release's quirks and some broken media.
+"""A small IEMOCAP: dialogues of two people on video, with the release's quirks and some broken media.
 
 <out>/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt      and ._ files and folders that nobody should read
 <out>/Session1/dialog/transcriptions/Ses01F_impro01.txt     LF in one, CRLF in the next
@@ -61,7 +61,7 @@ def write_iemocap(
 ) -> None:
     """Write a raw tree of so many dialogues (1 to 151) of this length. The same arguments give the same bytes.
 
-    The first dialogue is healthy. Where `awkward`, in the second a speaker leaves the picture for one turn, one turn is
+    The first dialogue is healthy. Where `awkward`, in the second a speaker leaves the frame for one turn, one turn is
     silent and one clipped; the third has its video cut to half its bytes; the fourth has no video. More are healthy.
     """
     assert 1 <= dialogues <= 151, "there are 151 names"
@@ -87,9 +87,9 @@ def _choose(count: int) -> list[str]:
 
 
 def plan_dialogue(name: str, place: int, trouble: str, seconds: float, seed: int) -> Plan:
-    """What is to be written for a dialogue, with one of `_TROUBLES`; every second has lines that end in CRLF."""
+    """The plan of a dialogue with one of `_TROUBLES`; every second one has lines that end in CRLF."""
     length = seconds if trouble != "missing" else min(seconds, 8.0)  # what has no video loses few turns
-    # Half of the bytes are half of the time, and no turn ends near it: kept or left out is never a matter of a frame.
+    # Half of the bytes are half of the time; no turn ends near it, so that a frame more or less decides nothing.
     pause = (length / 2 - 1.1 * plans.longest_turn(length), 0.6 * length) if trouble == "cut" else None
     plan = Plan(name, length, plans.play(name, length, seed, pause), line_end="\r\n" if place % 2 else "\n")
     if trouble == "doubtful":
@@ -112,8 +112,8 @@ def _write_dialogue(out: Path, plan: Plan, size: tuple[int, int], seed: int) -> 
         video = _video(out, plan)
         ticks = frame_ticks(RHYTHM, plan.seconds)
         actors = [_actor(plan, left=True), _actor(plan, left=False)]
-        pictures = draw_people(size, [tick / CLOCK for tick in ticks], actors, seed)
-        write_avi(video, pictures, ticks, pcm, SAMPLE_RATE)
+        images = draw_people(size, [tick / CLOCK for tick in ticks], actors, seed)
+        write_avi(video, images, ticks, pcm, SAMPLE_RATE)
         plans.write_mac_file(video)
         if plan.cut:
             cut(video, 0.5)
@@ -146,25 +146,25 @@ def _actor(plan: Plan, left: bool) -> Actor:
 
 
 def _record(plan: Plan, seed: int) -> np.ndarray:
-    """Both microphones, float32 [N, 2]: left and right as in the picture."""
+    """Both microphones, float32 [N, 2]: left and right as in the frame."""
     count = round(plan.seconds * SAMPLE_RATE)
-    sound = np.stack([room_noise(count, chance(seed, "room", plan.name, side)) for side in range(2)], axis=1)
+    samples = np.stack([room_noise(count, chance(seed, "room", plan.name, side)) for side in range(2)], axis=1)
     for turn in plan.turns:
         side = _letters(plan).index(turn.speaker)
         begin = round(turn.start * SAMPLE_RATE)
         person, rng = _person(plan, turn.speaker), chance(seed, "voice", turn.id)
         voice = speak(person, MOODS[turn.emotion], turn.end - turn.start, SAMPLE_RATE, rng)
         place = slice(begin, begin + len(voice))
-        sound[place, side] += voice * (50.0 if turn == plan.clipped else 1.0)
-        sound[place, 1 - side] += voice * _CROSSTALK
+        samples[place, side] += voice * (50.0 if turn == plan.clipped else 1.0)
+        samples[place, 1 - side] += voice * _CROSSTALK
     if plan.silent:
         around = slice(int((plan.silent.start - 0.1) * SAMPLE_RATE), int((plan.silent.end + 0.1) * SAMPLE_RATE))
-        sound[around, _letters(plan).index(plan.silent.speaker)] = 0.0
-    return sound
+        samples[around, _letters(plan).index(plan.silent.speaker)] = 0.0
+    return samples
 
 
 def _expect(out: Path, plan: Plan) -> list[Expectation]:
-    """What is to be found of each turn that the six emotions keep."""
+    """The expectation for each turn with one of the six emotions."""
     ends = count_frames(_video(out, plan)) * RHYTHM[0] / CLOCK if plan.cut else plan.seconds
     doubts = {
         "no-face": (plan.leaves, "the speaker is out of sight"),
@@ -180,7 +180,7 @@ def _expect(out: Path, plan: Plan) -> list[Expectation]:
             left_out = ("media-short", f"video cut to half its bytes ends at {ends:.2f} s")
         doubtful = {kind: why for kind, (doubted, why) in doubts.items() if doubted == turn}
         if plan.cut:
-            doubtful["length-differs"] = f"video ends at {ends:.2f} s, sound at {plan.seconds:.2f} s"
+            doubtful["length-differs"] = f"video ends at {ends:.2f} s, audio at {plan.seconds:.2f} s"
         labels = tuple(int(code == turn.code) for code in VOTED)
         fact = Expectation(turn.id, turn.start, turn.end, turn.text, labels, left_out=left_out, doubtful=doubtful)
         expectations += [fact] if turn.kept else []

@@ -4,7 +4,7 @@
     <out>/lists/{train,valid,test}.txt                        ids, with Table 1's counts of each emotion
     <out>/expected.json                                       the manifest, with these lists' digests
 
-Everything that Table 1 of the paper prints comes out of this tree: counts by part and emotion, average words and
+Everything that Table 1 of the paper prints follows from this tree: counts by split and emotion, average words and
 seconds. So `verify-splits` can be shown to pass, and to fail when a single label or id is moved, without the release.
 """
 
@@ -25,10 +25,10 @@ from mesm_data.synth.script import say_exactly
 from mesm_data.synth.tree import new_tree
 
 # Turns of the release whose vote is not one of the paper's six emotions: 2,659 of 10,039.
-NOT_KEPT = {"xxx": 2507, "sur": 107, "fea": 40, "oth": 3, "dis": 2}
-SHORTEST, LONGEST = 0.585, 34.14  # seconds, of the turns that are kept
+OTHERS = {"xxx": 2507, "sur": 107, "fea": 40, "oth": 3, "dis": 2}
+SHORTEST, LONGEST = 0.585, 34.14  # seconds, of the turns with one of the six emotions
 _TICKS = 10_000  # a second: times have four decimals
-_OTHERS = (4.0, 11)  # average seconds and words of turns that are not kept
+_USUAL = (4.0, 11)  # average seconds and words of the others
 
 Draft = tuple[str, int, int]  # code, ticks that it lasts, words
 
@@ -38,29 +38,29 @@ def write_iemocap_text(out: Path, seed: int = 0) -> None:
     new_tree(out)
     expected = read_expected("iemocap")
     turns_left = iter(_shuffled(_drafts(expected, seed), chance(seed, "order")))
-    kept: list[Turn] = []
-    sizes = _dialogue_sizes(sum(expected.utterances.values()) + sum(NOT_KEPT.values()), chance(seed, "sizes"))
+    voted: list[Turn] = []
+    sizes = _dialogue_sizes(sum(expected.utterances.values()) + sum(OTHERS.values()), chance(seed, "sizes"))
     for place, (name, size) in enumerate(sizes.items()):
         turns = _stage(name, [next(turns_left) for _ in range(size)], seed)
         folder = out / f"Session{name[4]}" / "dialog"
         plans.write_evaluation(folder / "EmoEvaluation" / f"{name}.txt", turns, chance(seed, "raters", name))
         plans.write_transcript(folder / "transcriptions" / f"{name}.txt", turns, "\r\n" if place % 2 else "\n")
         plans.write_mac_file(folder / "EmoEvaluation" / f"{name}.txt")
-        kept += [turn for turn in turns if turn.kept]
-    _write_lists(out, _deal(kept, expected, seed), expected)
+        voted += [turn for turn in turns if turn.kept]
+    _write_lists(out, _deal(voted, expected, seed), expected)
 
 
-def _write_lists(out: Path, parts: dict[str, list[str]], expected: Expected) -> None:
+def _write_lists(out: Path, lists: dict[str, list[str]], expected: Expected) -> None:
     """The id lists, and the manifest that knows their digests."""
     (out / "lists").mkdir(exist_ok=True)
-    for part, ids in parts.items():
-        (out / "lists" / f"{part}.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
+    for split, ids in lists.items():
+        (out / "lists" / f"{split}.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
     manifest = replace(
         expected,
-        source=f"made up by mesm-data synth, after {expected.source}",
-        digests={part: ids_digest(ids) for part, ids in parts.items()},
+        source=f"synthetic, after {expected.source}",
+        digests={split: ids_digest(ids) for split, ids in lists.items()},
         lists_url="",
-        lists_files={part: f"lists/{part}.txt" for part in SPLITS},
+        lists_files={split: f"lists/{split}.txt" for split in SPLITS},
     )
     (out / "expected.json").write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
 
@@ -69,11 +69,11 @@ def _drafts(expected: Expected, seed: int) -> Iterator[Draft]:
     """Label, duration and length of every turn of the corpus: per emotion, sums that give the table's averages."""
     for code, emotion in zip(VOTED, EMOTIONS, strict=True):
         row = expected.table[emotion]
-        count = int(sum(row[part] for part in SPLITS))
+        count = int(sum(row[split] for split in SPLITS))
         extremes = {"neu": [SHORTEST], "fru": [LONGEST]}.get(code, [])
         yield from _draft(code, count, row["seconds"], row["words"], extremes, chance(seed, "draft", code))
-    for code, count in NOT_KEPT.items():
-        yield from _draft(code, count, *_OTHERS, [], chance(seed, "draft", code))
+    for code, count in OTHERS.items():
+        yield from _draft(code, count, *_USUAL, [], chance(seed, "draft", code))
 
 
 def _draft(
@@ -132,17 +132,17 @@ def _stage(name: str, drafts: list[Draft], seed: int) -> list[Turn]:
 
 
 def _line(dialogue: str, turn: str, emotion: str, words: int, seed: int) -> str:
-    """What is said. In a script, whoever feels the same for as many words says the same: lines come back."""
+    """The words of a turn. In a script, the same emotion and number of words give the same line: lines recur."""
     key = plans.part_of(dialogue) if plans.is_scripted(dialogue) else turn
     return say_exactly(words, emotion, chance(seed, "line", key, emotion, words))
 
 
 def _deal(turns: list[Turn], expected: Expected, seed: int) -> dict[str, list[str]]:
-    """Part -> ids, drawn at random for each emotion, as many as the table says."""
-    parts: dict[str, list[str]] = {part: [] for part in SPLITS}
+    """Split -> ids, drawn at random for each emotion, as many as the table says."""
+    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
     for code, emotion in zip(VOTED, EMOTIONS, strict=True):
         ids = [turn.id for turn in turns if turn.code == code]
         order = iter(chance(seed, "deal", code).permutation(ids))
-        for part in SPLITS:
-            parts[part] += [str(next(order)) for _ in range(int(expected.table[emotion][part]))]
-    return {part: [str(name) for name in chance(seed, "list", part).permutation(ids)] for part, ids in parts.items()}
+        for split in SPLITS:
+            lists[split] += [str(next(order)) for _ in range(int(expected.table[emotion][split]))]
+    return {split: [str(name) for name in chance(seed, "list", split).permutation(ids)] for split, ids in lists.items()}

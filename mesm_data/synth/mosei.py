@@ -1,10 +1,10 @@
 """A small CMU-MOSEI: people who talk to a camera, in one of the copies that people hold, with real ids and real faults.
 
-    release     <out>/Raw/Videos/Full/Combined/-iRBcNs9oI8.mp4              films of 15 to 30 fps, one of no fixed rate
-                <out>/Raw/Audio/Full/WAV_16000/-iRBcNs9oI8.wav              one is missing: its sound is in the film
+    release     <out>/Raw/Videos/Full/Combined/-iRBcNs9oI8.mp4              videos of 15 to 30 fps, one of variable rate
+                <out>/Raw/Audio/Full/WAV_16000/-iRBcNs9oI8.wav              one is missing: its audio is in the video
                 <out>/Raw/Transcript/Segmented/Combined/-iRBcNs9oI8.txt     id___clip___start___end___words
                 <out>/Labels/*.csv                                          three raters a clip, in two batches
-    clips       <out>/Raw/-iRBcNs9oI8/0.mp4, <out>/label.csv                films already cut; the rest as above
+    clips       <out>/Raw/-iRBcNs9oI8/0.mp4, <out>/label.csv                videos already cut; the rest as above
     processed   <out>/-iRBcNs9oI8_0/{image_0.jpg,audio.wav}, <out>/meta.pkl the tree of the paper's authors
 
 Every layout has <out>/expected.json (tree.py). Ids are of the standard folds, so that the paper's split derives.
@@ -28,7 +28,7 @@ from mesm_data.synth.voice import room_noise, speak, to_pcm
 
 LAYOUTS = ("release", "clips", "processed")
 SIZE = (320, 240)
-WAV_RATE = 16_000  # Hz; in the films sound has 44.1 kHz
+WAV_RATE = 16_000  # Hz; the audio of the videos has 44.1 kHz
 IMAGE_STEP = 0.5  # seconds between two images of the processed layout
 
 # How long frames are shown, in ticks of CLOCK, over and over: 30, 29.97, 25, 24 and 15 fps, and no fixed rate.
@@ -51,11 +51,11 @@ _VIDEOS = (
 )
 _PAPER_DROPS = ("after-media-end", "negative-start", "no-fold")
 _WHY = {
-    "after-media-end": "the clip starts 30 s after the film has ended",
+    "after-media-end": "the clip starts 30 s after the end of the video",
     "negative-start": "the first clip of the video starts before 0",
     "no-fold": "the video is in no standard fold",
-    "no-media": "there is no film",
-    "undecodable": "the film is cut to half its bytes, its index is lost",
+    "no-media": "there is no video",
+    "undecodable": "the video is cut to half its bytes, its index is lost",
 }
 
 
@@ -98,7 +98,7 @@ def write_mosei(
     """Write a raw tree of so many videos of this length. The same arguments give the same bytes.
 
     Where `awkward` and the layout is "release", the 1st has a clip that nobody rated, the 5th no wav, the 6th a clip
-    after its end, the 7th one before 0, the 8th no film; the 9th is in no fold, the 10th cut off before its index.
+    after its end, the 7th one before 0, the 8th no video; the 9th is in no fold, the 10th cut off before its index.
     """
     assert layout in LAYOUTS, f"layout {layout!r}, expected one of {', '.join(LAYOUTS)}"
     new_tree(out)
@@ -115,7 +115,7 @@ def write_mosei(
         _write_ratings(out, planned, seed)
     if layout == "clips":
         _write_sheet(out, planned)
-    folds = {name: part for part, names in standard_folds().items() for name in names}
+    folds = {name: split for split, names in standard_folds().items() for name in names}
     found = [_expect(video, clip, folds, layout) for video in planned for clip in video.clips if clip.rated]
     rhythms = {video.name: video.rhythm for video in planned}
     write_expected(out, "mosei", found, rhythms)
@@ -125,7 +125,7 @@ def _choose(count: int, awkward: bool) -> list[tuple[str, str]]:
     """Names and troubles: the known ones, then others of the folds, seven train, one valid and two test in ten."""
     known = [(name, trouble if awkward else "") for name, trouble in _VIDEOS if awkward or trouble != "no-fold"]
     taken = {name for name, _ in _VIDEOS}
-    rest = {part: iter(sorted(names - taken)) for part, names in standard_folds().items()}
+    rest = {split: iter(sorted(names - taken)) for split, names in standard_folds().items()}
     order = ("train", "valid", "test", "train", "train", "train", "test", "train", "train", "train")
     more = [(next(rest[order[k % len(order)]]), "") for k in range(count - len(known))]
     return [*known[:count], *more]
@@ -139,7 +139,7 @@ def _plan(name: str, place: int, trouble: str, seconds: float, seed: int) -> _Vi
     """
     length = min(max(seconds / 10, 1.0), 3.0)
     if trouble in ("no-media", "undecodable"):
-        seconds = min(seconds, 5.0)  # lost films cost few clips
+        seconds = min(seconds, 5.0)  # lost videos cost few clips
     rng = chance(seed, "clips", name)
     clips: list[_Clip] = []
     start = 0.0
@@ -163,10 +163,10 @@ def _plan(name: str, place: int, trouble: str, seconds: float, seed: int) -> _Vi
 def _write_release(out: Path, video: _Video, size: tuple[int, int], seed: int) -> None:
     pcm = _record(video, seed)
     if video.trouble != "no-media":
-        film = out / "Raw/Videos/Full/Combined" / f"{video.name}.mp4"
-        _film(film, video, (0.0, video.seconds), pcm, size, seed)
+        path = out / "Raw/Videos/Full/Combined" / f"{video.name}.mp4"
+        _write_video(path, video, (0.0, video.seconds), pcm, size, seed)
         if video.trouble == "undecodable":
-            cut(film, 0.5)
+            cut(path, 0.5)
     if video.trouble != "no-wav":
         write_wav(out / "Raw/Audio/Full/WAV_16000" / f"{video.name}.wav", pcm, WAV_RATE)
     _write_transcript(out, video)
@@ -175,7 +175,7 @@ def _write_release(out: Path, video: _Video, size: tuple[int, int], seed: int) -
 def _write_cut(out: Path, video: _Video, size: tuple[int, int], seed: int) -> None:
     pcm = _record(video, seed)
     for clip in video.clips:
-        _film(out / "Raw" / video.name / f"{clip.number}.mp4", video, (clip.start, clip.end), pcm, size, seed)
+        _write_video(out / "Raw" / video.name / f"{clip.number}.mp4", video, (clip.start, clip.end), pcm, size, seed)
     _write_transcript(out, video)
 
 
@@ -186,17 +186,17 @@ def _write_processed(out: Path, video: _Video, size: tuple[int, int], seed: int)
             folder = out / f"{video.name}_{clip.number}"
             write_wav(folder / "audio.wav", _between(pcm, clip.start, clip.end), WAV_RATE)
             times = list(np.arange(clip.start, clip.end, IMAGE_STEP))
-            for number, picture in enumerate(draw_people(size, times, [_actor(video)], seed)):
-                write_image(folder / f"image_{number}.jpg", picture)
+            for number, image in enumerate(draw_people(size, times, [_actor(video)], seed)):
+                write_image(folder / f"image_{number}.jpg", image)
 
 
-def _film(
+def _write_video(
     path: Path, video: _Video, span: tuple[float, float], pcm: np.ndarray, size: tuple[int, int], seed: int
 ) -> None:
     start, end = span
     ticks = frame_ticks(video.rhythm, end - start)
-    pictures = draw_people(size, [start + tick / CLOCK for tick in ticks], [_actor(video)], seed)
-    write_mp4(path, pictures, ticks, _between(pcm, start, end), WAV_RATE)
+    images = draw_people(size, [start + tick / CLOCK for tick in ticks], [_actor(video)], seed)
+    write_mp4(path, images, ticks, _between(pcm, start, end), WAV_RATE)
 
 
 def _between(pcm: np.ndarray, start: float, end: float) -> np.ndarray:
@@ -210,16 +210,16 @@ def _actor(video: _Video) -> Actor:
 
 def _record(video: _Video, seed: int) -> np.ndarray:
     """int16 [N, 1]. Where clips overlap, the earlier one is spoken to its end."""
-    sound = room_noise(round(video.seconds * WAV_RATE), chance(seed, "room", video.name))
+    samples = room_noise(round(video.seconds * WAV_RATE), chance(seed, "room", video.name))
     person, spoken = _actor(video).person, 0.0
     for clip in video.clips:
         begin, end = max(clip.start, spoken), min(clip.end, video.seconds)
         if end > begin:
             voice = speak(person, clip.mood, end - begin, WAV_RATE, chance(seed, "voice", video.name, clip.number))
             first = round(begin * WAV_RATE)
-            sound[first : first + len(voice)] += voice[: len(sound) - first]
+            samples[first : first + len(voice)] += voice[: len(samples) - first]
             spoken = end
-    return to_pcm(sound[:, None])
+    return to_pcm(samples[:, None])
 
 
 # ---- the text files
@@ -244,12 +244,12 @@ def _write_ratings(out: Path, videos: Sequence[_Video], seed: int) -> None:
 
 
 def _rate(video: _Video, clip: _Clip, seed: int) -> list[list[str | int]]:
-    """What three raters say: each emotion that is felt is heard by one of them at least, with a strength of 1 to 3."""
+    """The votes of three raters: each emotion that is felt gets a strength of 1 to 3 from at least one of them."""
     rng = chance(seed, "raters", video.name, clip.number)
     strengths = np.zeros((3, len(EMOTIONS)), int)
     for emotion in clip.felt:
-        heard = rng.permutation(3) < rng.integers(1, 4)
-        strengths[:, EMOTIONS.index(emotion)] = heard * rng.integers(1, 4, 3)
+        noticed = rng.permutation(3) < rng.integers(1, 4)
+        strengths[:, EMOTIONS.index(emotion)] = noticed * rng.integers(1, 4, 3)
     return [
         [f"W{rater}", video.name, clip.number, *strengths[rater].tolist(), int(rng.integers(-3, 4))]
         for rater in range(3)

@@ -1,4 +1,4 @@
-"""What is said: lines for an emotion, and lines of an exact number of words."""
+"""The words of turns: lines for an emotion, and lines of an exact number of words."""
 
 import re
 
@@ -60,7 +60,7 @@ _OPENINGS = ("Well", "you", "know", "I", "mean", "and", "then", "so", "like", "r
 
 
 def say(emotion: str, rng: np.random.Generator) -> str:
-    """One or two phrases of the emotion, or of none; at times with a sound in brackets, as transcribers write it."""
+    """One or two phrases of the emotion, or of none; at times with a noise in brackets, as transcribers write it."""
     phrases = PHRASES[emotion] if rng.random() < 0.7 else PHRASES["neutral"]
     line = " ".join(rng.choice(phrases, 1 + int(rng.random() < 0.4), replace=False))
     return f"[LAUGHTER] {line}" if emotion in ("excited", "happiness") and rng.random() < 0.2 else line

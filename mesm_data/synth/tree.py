@@ -1,4 +1,4 @@
-"""The folder of a tree, and `expected.json` in it: what a right reader and a right build find in a tree with media.
+"""The folder of a raw corpus, and `expected.json` in it: the result of a correct reader and a correct build.
 
     {"corpus": "mosei", "emotions": [...],
      "utterances": {id: {"start": 2.7, "end": 5.95, "text": "...", "labels": [0, 1, ...], "part": "train"}},
@@ -6,10 +6,9 @@
      "doubtful": {id: {"silent": "the speaker's channel is all zeros"}},
      "rhythms": {video: [3003]}}
 
-`utterances` are all that the annotations label, also those that are then left out; what is kept is the difference of
-the two. Kinds are those of mesm_data/errors.py. `part` is the paper's, null where the paper has none or leaves the clip
-out. A rhythm is how long frames are shown, in 1/90000 s, over and over. The file is written last: where it is, the tree
-is whole.
+`utterances` are all that are labelled; a dataset has them without those `left_out`. Kinds are those of
+mesm_data/errors.py. `part` is the paper's split, null where the paper drops the clip. A rhythm lists how long frames
+are shown, in 1/90000 s, repeated to the end. The file is written last: where it is, the folder is complete.
 """
 
 import json
@@ -23,7 +22,7 @@ from mesm_data.errors import DataError
 
 @dataclass(frozen=True)
 class Expectation:
-    """One labelled utterance: the facts, and (kind, why) where it is left out or doubted."""
+    """One labelled utterance: the facts, and (kind, why) where it is left out or doubtful."""
 
     id: str
     start: float
@@ -36,7 +35,7 @@ class Expectation:
 
 
 def new_tree(out: Path) -> None:
-    """Make the folder. Raises DataError where something is there: a tree holds what expected.json says, no more."""
+    """Make the folder. Raises DataError where something is there: it must hold what expected.json lists, no more."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: not empty, expected a new or empty folder; delete it or give another --out")
     out.mkdir(parents=True, exist_ok=True)

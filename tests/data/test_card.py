@@ -16,6 +16,7 @@ from mesm_data.dataset.verify import verify
 from mesm_data.errors import ShardError
 from mesm_data.files import sha256_of
 from mesm_data.report.card import write_card
+from mesm_data.report.page import write_report
 from tests.data.synthetic_rows import EMOTIONS, synthetic_rows, write_synthetic
 
 
@@ -120,6 +121,20 @@ def test_a_corpus_that_tells_nothing_of_itself_has_a_card_without_its_page(
     assert head["license_name"] == "unknown: that of the raw corpus"
     assert "license_link" not in head
     assert "url" not in json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
+
+
+def test_a_dataset_whose_corpus_module_is_not_here_carries_all_that_its_report_and_card_need(tmp_path: Path) -> None:
+    about = {"title": "Voices of Home", "licence": "CC0-1.0", "page": "", "cite": "", "language": "de"}
+    actors = {"self_reports": ["C-E"]}
+    rows = [row._replace(corpus="elsewhere") for row in synthetic_rows()]
+    folder = write_synthetic(tmp_path / "set", rows, corpus="elsewhere", about=about | actors)
+    write_report(folder, tmp_path / "report.html")
+    write_card(folder)
+    head = head_of(folder)
+    assert (head["pretty_name"], head["language"]) == ("Voices of Home, prepared by mesm", ["de"])
+    assert head["license_name"] == "CC0-1.0"
+    assert json.loads((folder / "croissant.json").read_text(encoding="utf-8"))["inLanguage"] == "de"
+    assert verify(folder) == []
 
 
 def test_there_is_no_card_of_a_folder_without_a_dataset(tmp_path: Path) -> None:

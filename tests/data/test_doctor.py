@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from mesm_data import doctor as doctor_module
 from mesm_data import synth
 from mesm_data.build import read_corpus
-from mesm_data.cli import main
+from mesm_data.cli import Share, main
 from mesm_data.doctor import Diagnosis, doctor
 from mesm_data.errors import CorpusError
 
@@ -139,6 +139,21 @@ def test_a_disk_too_small_is_told_before_the_build(healthy: Path) -> None:
     assert " GB during the build; " in estimate.lines[-1]
     verdict = doctor_module._verdict(0, len(utterances), estimate.fits)
     assert verdict == "cannot work: the disk is too small; free some of it, or give another --out"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "total", "advice"),
+    [
+        (1, 10, "--max-issues 11%"),
+        (98, 100, "--max-issues 99%"),
+        (199, 200, "--max-issues 199"),
+        (8, 8, "--max-issues 8"),
+    ],
+)
+def test_the_advice_is_one_that_a_build_takes(left_out: int, total: int, advice: str) -> None:
+    verdict = doctor_module._verdict(left_out, total, fits=True)
+    assert f"build with {advice}, or" in verdict
+    assert Share().convert(advice.split()[1], None, None)
 
 
 def test_a_folder_that_is_not_the_corpus_is_an_error_with_a_way_out(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """IEMOCAP is read as it is handed out: what is kept, who speaks where, and what is said of files that are not right."""
 
 import json
+import os
+import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mesm_data.corpora import by_id, iemocap
 from mesm_data.errors import CorpusError, Issue
+from mesm_data.synth.video import frame_ticks, write_avi, write_mp4
 from mesm_data.utterance import Source, Utterance, Vote
 
 DIALOGUE = "Ses01F_impro01"
@@ -374,3 +378,48 @@ def test_every_published_id_has_a_turns_name_and_one_of_151_dialogues(shared: Pa
     turns = [iemocap._TURN.fullmatch(name) for name in ids]
     dialogues = {turn[1] for turn in turns if turn}
     assert (sum(map(bool, turns)), len(dialogues)) == (7380, 151)
+
+
+def _half_and_whole(folder: Path) -> None:
+    """A whole dialogue as mp4, and half of one, whose header claims all of it, as avi in DivX."""
+    images = [np.random.default_rng(n).integers(0, 256, (72, 64), np.uint8) for n in range(30)]
+    silence = np.zeros((48_000, 2), np.int16)
+    (folder / "DivX").mkdir(parents=True)
+    write_mp4(folder / f"{DIALOGUE}.mp4", images, frame_ticks((9000,), 3.0), silence, 16_000)
+    write_avi(folder / "DivX" / f"{DIALOGUE}.avi", images, frame_ticks((9000,), 3.0), silence, 16_000)
+    os.truncate(folder / "DivX" / f"{DIALOGUE}.avi", (folder / "DivX" / f"{DIALOGUE}.avi").stat().st_size // 2)
+
+
+def test_of_two_videos_of_one_dialogue_the_whole_one_is_used_and_a_note_says_so(tmp_path: Path) -> None:
+    _half_and_whole(_write(tmp_path) / "avi")
+    utterances, issues = _read(tmp_path)
+    assert {u.source.video for u in utterances.values()} == {f"avi/{DIALOGUE}.mp4"}
+    assert [(issue.utterance, issue.kind, issue.left_out) for issue in issues] == [(DIALOGUE, "two-files", False)]
+
+
+def test_names_in_capitals_folders_that_are_links_and_media_in_another_folder_are_found(tmp_path: Path) -> None:
+    dialog = _write(tmp_path / "notes" / "Session1" / "dialog")
+    transcript = dialog / "transcriptions" / f"{DIALOGUE}.txt"
+    moved = tmp_path / "words" / "transcriptions" / f"{DIALOGUE}.TXT"
+    moved.parent.mkdir(parents=True)
+    transcript.rename(moved)
+    transcript.parent.rmdir()
+    elsewhere = tmp_path / "disk" / "DivX"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / f"{DIALOGUE}.AVI").touch()
+    (dialog / "avi").mkdir()
+    (dialog / "avi" / "DivX").symlink_to(elsewhere)
+    (dialog / "wav").mkdir()
+    (dialog / "wav" / f"{DIALOGUE}.WAV").touch()
+    source = _read(tmp_path)[0][f"{DIALOGUE}_F001"].source
+    assert source.video == f"notes/Session1/dialog/avi/DivX/{DIALOGUE}.AVI"
+    assert source.audio == f"notes/Session1/dialog/wav/{DIALOGUE}.WAV"
+
+
+@pytest.mark.parametrize("folder", ["EmoEvaluation", "transcriptions"])
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path, folder: str) -> None:
+    path = _write(tmp_path) / folder / f"{DIALOGUE}.txt"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CorpusError, match=re.escape(f"{path}: found a pipe, expected a file")):
+        list(iemocap.read(tmp_path))
