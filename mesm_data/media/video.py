@@ -185,6 +185,8 @@ def _decoded(path: Path, schedule: _Schedule, needed: set[int]) -> Iterator[tupl
         codec = stream.codec_context
         codec.thread_count = 1
         codec.copy_opaque = True
+        if codec.name == "h264":  # it would conceal errors and not say so
+            codec.options = {"err_detect": "explode"}
         skips = codec.name in SKIPPING_DECODERS and not schedule.counted
         ticks = iter(schedule.ticks)
         tick = -1 if schedule.counted else 0
@@ -201,6 +203,8 @@ def _decoded(path: Path, schedule: _Schedule, needed: set[int]) -> Iterator[tupl
             if skips:
                 codec.skip_frame = "DEFAULT" if place in needed else "NONREF"
             packet.opaque = tick = tick if place is None else place
+            if packet.is_corrupt:  # a transport stream lacks a part of it
+                yield tick, None
             try:
                 decoded = stream.decode(packet)
             except av.FFmpegError:
