@@ -288,7 +288,7 @@ class _Progress:
             initial=round(sum(self.done.values()), 1),
             disable=None,
             smoothing=0.1,
-            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of speech, {postfix} [{elapsed}<{remaining}]",
+            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of speech{postfix} [{elapsed}<{remaining}]",
         )
         self._show()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mesm_data import build as build_module
 from mesm_data import files, synth
 from mesm_data.build import Settings, _is_done, build, make_plan, run_job
 from mesm_data.clip import Recipe
@@ -312,3 +313,28 @@ def test_the_shared_mosei_tree_is_found_as_it_is(shared: Path, tmp_path: Path) -
     }
     gone = {issue["utterance"]: issue["kind"] for issue in issues_of(tmp_path / "out") if issue["kind"] not in DOUBTFUL}
     assert gone == {name: reasons[why] for name, why in expected["dropped"].items()}
+
+
+def test_the_bar_moves_within_a_recording_and_a_second_attempt_is_not_counted_twice(raw: Path, tmp_path: Path) -> None:
+    jobs = make_plan("iemocap", raw, tmp_path / "out", IEMOCAP).jobs
+    length = sum(u.end - u.start for u in jobs[1].utterances)
+    before = sum(u.end - u.start for u in jobs[0].utterances)
+    with build_module._Progress(jobs, jobs[1:]) as progress:  # the first was done by an earlier run
+        assert progress.bar.n == pytest.approx(before, abs=0.1)
+        progress.advance(0, 1.0)
+        assert progress.bar.n == pytest.approx(before + 1.0, abs=0.1)
+        progress.advance(0, 10 * length)
+        assert before < progress.bar.n < before + length
+        progress.finish(jobs[1])
+        assert progress.bar.n == pytest.approx(before + length, abs=0.1)
+
+
+def test_a_job_reports_the_seconds_of_speech_whose_frames_were_searched_for_faces(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds: list[float] = []
+    monkeypatch.setattr(build_module, "advance", seconds.append)
+    (tmp_path / "out" / "parts").mkdir(parents=True)
+    job = make_plan("iemocap", raw, tmp_path / "out", IEMOCAP).jobs[0]
+    build_module.run_job(job)
+    assert sum(seconds) == pytest.approx(sum(u.end - u.start for u in job.utterances), abs=0.5 * len(job.utterances))
