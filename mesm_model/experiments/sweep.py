@@ -30,6 +30,7 @@ from mesm_model.evaluation import flops, paper
 from mesm_model.evaluation.flops import count_run
 from mesm_model.evaluation.metrics import NAMES
 from mesm_model.evaluation.scores import Report, from_json
+from mesm_model.evaluation.tables import aligned, mean_and_deviation, percent
 from mesm_model.runs.distributed import Distributed, init_distributed
 from mesm_model.runs.settings import RunConfig, RuntimeOptions, with_values
 from mesm_model.training.train import train
@@ -130,21 +131,19 @@ def run_one(spec: RunSpec) -> dict[str, Any]:
 
 
 def to_text(rows: Sequence[Row], dataset: Dataset) -> str:
-    """Mean and standard deviation over seeds of each row, per cent."""
-    names = list(dict.fromkeys(row.name for row in rows))
-    wide = max(len(name) for name in [*names, "predict nothing"]) + 2
+    """Mean and standard deviation over seeds of each row, per cent; below them the rows that need no model."""
     with_work = any(row.gflop is not None for row in rows)
-    header = "".join(f"{title:>14}" for title in NAMES.values()) + (f"{'GFLOP':>10}{'of FE2E':>9}" if with_work else "")
-    lines = [" " * wide + header]
-    for name in names:
+    table = [["", *NAMES.values(), *(["GFLOP", "of FE2E"] if with_work else [])]]
+    for name in dict.fromkeys(row.name for row in rows):
         of_name = [row for row in rows if row.name == name]
-        specs = "".join(f"{_mean_and_spread([row.means[kind] for row in of_name]):>14}" for kind in NAMES)
-        work = f"{_mean(of_name, 'gflop'):>10.4f}{_mean(of_name, 'of_fe2e'):>9.2f}" if with_work else ""
-        lines.append(f"{name:<{wide}}{specs}{work}")
-    lines += _beside(rows, wide)
+        scores = [mean_and_deviation([row.means[kind] for row in of_name]) for kind in NAMES]
+        work = [f"{_mean(of_name, 'gflop'):.4f}", f"{_mean(of_name, 'of_fe2e'):.2f}"] if with_work else []
+        table.append([name, *scores, *work])
+    for name, trivial in (rows[0].report.trivial if rows[0].report else {}).items():
+        table.append([name, *(percent(trivial.mean(kind)) for kind in NAMES), *["", ""] * with_work])
     seeds = len({row.seed for row in rows})
     over = f", mean and standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
-    lines.append(f"per cent on {_scored(dataset)}{over}")
+    lines = [aligned(table), f"per cent on {_scored(dataset)}{over}"]
     if with_work:
         lines.append("GFLOP per utterance, 2 for a multiply-add, without the text encoder")
     lines += [f"text encoder: {encoder}" for encoder in _encoders(rows)]
@@ -156,11 +155,12 @@ def paper_table(dataset: Dataset, names: Sequence[str]) -> str:
     table = paper.figures()["ablation"]
     if not paper.is_of_paper(dataset) or dataset.corpus != "iemocap":
         return ""
-    lines = [f"the paper, {table['printed']}: Acc, F1"]
-    for name in names:
-        for subset, (accuracy, f1) in table["models"].get(name.upper(), {}).items():
-            lines.append(f"{name}-{subset.lower():<10}{accuracy:>8}{f1:>8}")
-    return "\n".join(lines)
+    rows = [
+        [f"{name}-{subset.lower()}", str(accuracy), str(f1)]
+        for name in names
+        for subset, (accuracy, f1) in table["models"].get(name.upper(), {}).items()
+    ]
+    return aligned([[f"the paper, {table['printed']}", "Acc", "F1"], *rows])
 
 
 def _trained(specs: Sequence[RunSpec], workers: int) -> Iterator[tuple[RunSpec, dict[str, Any] | WorkerFailed]]:
@@ -186,13 +186,6 @@ def _specs(
 def _row(spec: RunSpec, scores: dict[str, Any], gflop: float | None = None, of_fe2e: float | None = None) -> Row:
     report = scores["parts"].get("test") or scores["parts"]["valid"]
     return Row(spec.name, spec.run.settings.seed, report["means"], gflop, of_fe2e, from_json(report))
-
-
-def _beside(rows: Sequence[Row], wide: int) -> list[str]:
-    """What the means must be compared with: a line for each row that needs no model."""
-    report = rows[0].report
-    means = {name: [scores.mean(kind) for kind in NAMES] for name, scores in report.trivial.items()} if report else {}
-    return [f"{name:<{wide}}" + "".join(f"{_mean_and_spread([n]):>14}" for n in row) for name, row in means.items()]
 
 
 def _encoders(rows: Sequence[Row]) -> list[str]:
@@ -281,11 +274,3 @@ def _by_p(rows: Sequence[Row]) -> dict[float, list[Row]]:
 
 def _mean(rows: Sequence[Row], name: str) -> float:
     return statistics.fmean(getattr(row, name) or 0.0 for row in rows)
-
-
-def _mean_and_spread(values: Sequence[float | None]) -> str:
-    known = [100 * value for value in values if value is not None and value == value]
-    if not known:
-        return "-"
-    spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):.1f}{spread}"

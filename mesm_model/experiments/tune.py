@@ -29,6 +29,7 @@ from mesm_data.errors import DataError
 from mesm_data.files import exclusive, has_other_files, write_text
 from mesm_model import models
 from mesm_model.evaluation.metrics import Diverged
+from mesm_model.evaluation.tables import aligned, percent
 from mesm_model.features.store import as_model_input
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.runs import checkpoint as checkpoints
@@ -98,13 +99,11 @@ def without_test(dataset: Dataset) -> Dataset:
 
 def to_text(trials: list[Trial]) -> str:
     """The trials, the best first."""
-    lines = [f"{'':<12}{'F1 on valid':>12}"]
-    for trial in trials:
-        remark = "  stopped early" if trial.pruned else ""
-        lines.append(f"{trial.folder:<12}{100 * trial.f1:>12.1f}  {_listed(trial.values)}{remark}")
+    table = aligned([["", "F1 on valid"], *([trial.folder, percent(trial.f1)] for trial in trials)]).splitlines()
+    remarks = ["", *(f"  {_listed(trial.values)}{'  stopped early' if trial.pruned else ''}" for trial in trials)]
     pruned = sum(trial.pruned for trial in trials)
-    lines.append(f"{len(trials)} trials, {pruned} of them stopped early; chosen on valid alone, test was not read")
-    return "\n".join(lines)
+    last = f"{len(trials)} trials, {pruned} of them stopped early; chosen on valid alone, test was not read"
+    return "\n".join([*(line + remark for line, remark in zip(table, remarks, strict=True)), last])
 
 
 # ---- one trial

@@ -1,6 +1,5 @@
 """What is printed while a run trains: one line per epoch, to stderr, above the progress bar."""
 
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from tqdm import tqdm
 
 from mesm_model.evaluation import metrics
 from mesm_model.evaluation.metrics import NAMES, Scores
+from mesm_model.evaluation.tables import percent
 from mesm_model.loader import Part
 from mesm_model.models.common.interface import Model, encoder_description
 
@@ -31,11 +31,11 @@ class EpochTable:
             say(f"text encoder: {encoder}")
         self._row("epoch", "loss", [*NAMES.values()], "utt/s")
         for row, scores in metrics.trivial(valid.labels).items():
-            self._row(row, "", [_percent(scores.mean(kind)) for kind in NAMES], "")
+            self._row(row, "", [percent(scores.mean(kind)) for kind in NAMES], "")
 
     def add(self, epoch: int, loss: float, scores: Scores, best: bool, speed: float) -> None:
         """One epoch; `speed` in utterances per second of training."""
-        means = [_percent(scores.mean(kind)) for kind in NAMES]
+        means = [percent(scores.mean(kind)) for kind in NAMES]
         self._row(str(epoch), f"{loss:.4f}", means, f"{speed:.1f}", "  best" if best else "")
 
     def _row(self, name: str, loss: str, means: list[str], speed: str, remark: str = "") -> None:
@@ -45,7 +45,3 @@ class EpochTable:
 def say(line: str) -> None:
     """Print a line to stderr without disturbing a progress bar."""
     tqdm.write(line, file=sys.stderr)
-
-
-def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"
