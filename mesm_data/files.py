@@ -57,18 +57,6 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def cut_file(path: Path, length: int, mend: str) -> None:
-    """Shorten a file, made where there is none, to `length` bytes.
-
-    Raises DataError for one that is shorter already: the system would fill it up with NUL bytes.
-    """
-    with path.open("ab") as file:
-        size = file.tell()
-        if size < length:
-            raise DataError(f"{path}: {size} bytes, expected at least {length}: it was cut short; {mend}")
-        file.truncate(length)
-
-
 def sha256_of(path: Path) -> str:
     """sha256 of the bytes of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -88,6 +76,7 @@ class Plan:
     does: str  # "builds": what the process that holds the lock does
     shape: Any = object  # of the file, for `read_state`
     differs: Callable[[Any, Any], str | None] | None = None  # (found, content) -> why they do not go together, in words
+    clear: Callable[[Any], None] | None = None  # deletes what was made by a compatible plan before it is replaced
 
 
 @contextmanager
@@ -103,6 +92,8 @@ def claim_folder(out: Path, plan: Plan) -> Iterator[Any]:
     with exclusive(out, plan.does):
         found = check_folder(out, plan)
         if found != _plain(plan.content):
+            if found is not None and plan.clear:
+                plan.clear(found)
             write_json(out / plan.name, plan.content)
         yield found
 
@@ -116,7 +107,8 @@ def check_folder(out: Path, plan: Plan) -> Any:
         if has_other_files(out, f"{plan.name}.tmp"):
             raise DataError(f"{out}: not empty and no {plan.noun} of this program (no {plan.name}); give another --out")
         return None
-    found = read_state(path, plan.shape, f"give another --out, or delete {out} to start over")
+    read_state(path, object, f"give another --out, or delete {out} to start over")
+    found = read_state(path, plan.shape, f"no plan of {_a(plan.noun)}; give another --out")
     if difference := (plan.differs or first_difference)(found, _plain(plan.content)):
         raise DataError(
             f"{path}: this folder holds {_a(plan.noun)} {difference}; give another --out, or delete {out} to start over"

@@ -33,6 +33,8 @@ def read_features(folder: Path, index: dict[str, Any]) -> dict[str, dict[str, np
         path, modality = folder / name, places[name.split("/")[0]]
         if not path.is_file() or sha256_of(path) != digest:
             raise DataError(f"{path}: missing or changed; delete {folder} and make the features again")
+        if path.suffix != ".parquet":  # what was fitted first
+            continue
         size = index["sets"][modality]["size"]
         for row in pq.read_table(path, columns=["id", "rows"]).to_pylist():
             found[modality][row["id"]] = np.frombuffer(b"".join(row["rows"]), "<f4").reshape(-1, size)

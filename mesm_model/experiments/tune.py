@@ -26,7 +26,7 @@ from optuna.trial import TrialState
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.files import exclusive, has_other_files, write_text
+from mesm_data.files import Plan, claim_folder, write_text
 from mesm_model import models
 from mesm_model.evaluation.metrics import Diverged
 from mesm_model.evaluation.tables import aligned, percent
@@ -34,7 +34,7 @@ from mesm_model.features.store import as_model_input
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.distributed import Distributed
-from mesm_model.runs.folder import read_json, read_log, write_json
+from mesm_model.runs.folder import read_log
 from mesm_model.runs.settings import RunConfig, RuntimeOptions, with_values
 from mesm_model.training.train import selection_score, train
 
@@ -73,9 +73,7 @@ def tune(
     if distributed.world > 1:
         raise DataError("a search runs in one process; start it without torchrun")
     data = without_test(as_model_input(dataset, run.model, run.config))
-    out.mkdir(parents=True, exist_ok=True)
-    with exclusive(out, "searches"):
-        _check_plan(out, run, space, data)
+    with claim_folder(out, _plan(run, space, data)):
         study = _open_study(out)
         _queue_interrupted(study)
         while len(study.get_trials(deepcopy=False, states=ENDED)) < trials:
@@ -240,24 +238,16 @@ def _trials(study: optuna.Study) -> list[Trial]:
     return sorted(found, key=lambda trial: (-trial.f1, trial.folder))
 
 
-def _check_plan(out: Path, run: RunConfig, space: Mapping[str, Between | OneOf], data: Dataset) -> None:
-    """Write plan.json, or compare with the one that is there."""
-    plan = {
+def _plan(run: RunConfig, space: Mapping[str, Between | OneOf], data: Dataset) -> Plan:
+    """plan.json: what is searched, for which model, on what data."""
+    content = {
         "model": run.model,
         "config": asdict(run.config),
         "settings": asdict(run.settings),
         "space": {name: asdict(one) for name, one in space.items()},
         "data": checkpoints.about(data),
     }
-    path, wanted = out / "plan.json", json.loads(json.dumps(plan))
-    if not has_other_files(out, "plan.json.tmp"):
-        write_json(path, plan)
-    found = read_json(path, {}, _start_over(out)) if path.is_file() else {}
-    if set(found) != set(wanted):
-        raise DataError(f"{out}: not empty and no search of this program; give another --out")
-    for name, value in wanted.items():
-        if found[name] != value:
-            raise DataError(f"{path}: this folder holds a search with another {name}; {_start_over(out)}")
+    return Plan("plan.json", content, "search", "searches", dict.fromkeys(content, object))
 
 
 # ---- cells

@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from mesm_data.errors import DataError
-from mesm_data.files import exclusive, has_other_files, write_text
+from mesm_data.files import Plan, check_folder, claim_folder, first_difference, write_json
+from mesm_data.state import read_state
 from mesm_model.models.common.interface import Model
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
 from mesm_model.runs.distributed import Distributed
 
 RUN, SCORES, LOG = "run.json", "scores.json", "log.jsonl"
-_RUN_FIELDS = {"model": str, "config": dict, "settings": dict, "data": dict}
-_SCORES_FIELDS = {"parts": dict}
+# Shapes of run.json and scores.json, for `read_state`.
+_RUN_SHAPE = {"model": str, "config": {str: object}, "settings": {str: object}, "data": {str: object}}
+_SCORES_SHAPE = {"parts": {str: {str: object}}}
 
 
 @contextmanager
@@ -39,22 +41,20 @@ def claim_run(out: Path, wanted: Mapping[str, Any], distributed: Distributed) ->
     Raises DataError where the folder holds another run or other files, or another process works in it. A run without a
     checkpoint is overwritten.
     """
-    wanted = json.loads(json.dumps(wanted))
-    refusal = _refusal(out, wanted)
-    distributed.wait()  # nobody writes before everybody has looked
-    if refusal:
-        raise DataError(refusal)
+    plan = Plan(
+        RUN, wanted, "run", "trains", _RUN_SHAPE,
+        differs=lambda found, own: first_difference(found, own) if _has_checkpoint(out) else None,
+        clear=lambda found: shutil.rmtree(out / TEXT, ignore_errors=True),
+    )  # fmt: skip
+    try:
+        check_folder(out, plan)
+    finally:
+        distributed.wait()  # nobody writes before everybody has looked
     if not distributed.is_main:
         distributed.wait()
         yield
         return
-    out.mkdir(parents=True, exist_ok=True)
-    with exclusive(out, "trains"):
-        if refusal := _refusal(out, wanted):  # of another run that began and ended meanwhile
-            raise DataError(refusal)
-        if _begun(out) != wanted:
-            shutil.rmtree(out / TEXT, ignore_errors=True)
-            write_json(out / RUN, wanted)
+    with claim_folder(out, plan):
         distributed.wait()
         yield
 
@@ -66,12 +66,16 @@ def is_finished(out: Path) -> bool:
 
 def read_run(out: Path) -> dict[str, Any]:
     """run.json: "model", "config", "settings", "data". Raises DataError for a damaged one."""
-    return read_json(out / RUN, _RUN_FIELDS, f"delete {out} to start over")
+    found: dict[str, Any] = read_state(out / RUN, _RUN_SHAPE, f"delete {out} to start over")
+    return found
 
 
 def read_scores(out: Path) -> dict[str, Any]:
     """scores.json: "epochs", "best_epoch", "parts" with a report per split. Raises DataError for a damaged one."""
-    return read_json(out / SCORES, _SCORES_FIELDS, "delete it, and the same `mesm train` makes it again")
+    found: dict[str, Any] = read_state(
+        out / SCORES, _SCORES_SHAPE, "delete it, and the same `mesm train` makes it again"
+    )
+    return found
 
 
 def write_scores(out: Path, scores: Mapping[str, Any]) -> None:
@@ -117,25 +121,6 @@ def text_folder(model: Model, folder: Path) -> Path | None:
     return folder / TEXT if checkpoints.reads_text(model.config) else None
 
 
-def read_json(path: Path, expected: Mapping[str, type], way_out: str) -> dict[str, Any]:
-    """A small JSON object with at least these fields, of these types. Raises DataError with the way out."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged, it is no JSON ({error}); {way_out}") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: damaged, found a {type(found).__name__}, expected an object; {way_out}")
-    for name, kind in expected.items():
-        if not isinstance(found.get(name), kind):
-            raise DataError(f"{path}: damaged, {name!r} is missing or no {kind.__name__}; {way_out}")
-    return found
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
 class RunLog:
     """log.jsonl, cut to the length that a checkpoint knew; and TensorBoard, where it is installed."""
 
@@ -168,23 +153,8 @@ class RunLog:
                 self._board.add_scalar(name, value, update)
 
 
-def _begun(out: Path) -> dict[str, Any] | None:
-    """The content of run.json; None where there is none."""
-    return read_run(out) if (out / RUN).is_file() else None
-
-
-def _refusal(out: Path, wanted: Any) -> str | None:
-    """Why the run `wanted` cannot use this folder; None where it can."""
-    begun = _begun(out)
-    if begun is None and has_other_files(out, f"{RUN}.tmp"):
-        return f"{out}: not empty and no run of this program (no {RUN}); give another --out"
-    if begun != wanted and any((out / name).is_file() for name in ("last.pt", "best.pt", SCORES)):
-        name, there, here = next(_differences(begun, wanted))
-        return (
-            f"{out / RUN}: this folder holds a run with {name} {there}, now asked for with {here}; give another "
-            f"--out, or delete {out} to start over"
-        )
-    return None
+def _has_checkpoint(out: Path) -> bool:
+    return any((out / name).is_file() for name in ("last.pt", "best.pt", SCORES))
 
 
 def _cut(path: Path, length: int) -> int:
@@ -207,12 +177,3 @@ def _board(folder: Path, updates: int) -> Any:
     except ImportError:
         return None
     return SummaryWriter(folder, purge_step=updates + 1)
-
-
-def _differences(begun: Any, wanted: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """Name, there, here of every value that differs between two run.json."""
-    if isinstance(begun, dict) and isinstance(wanted, dict):
-        for name in dict.fromkeys([*wanted, *begun]):
-            yield from _differences(begun.get(name), wanted.get(name), f"{where}.{name}" if where else name)
-    elif begun != wanted:
-        yield where, json.dumps(begun), json.dumps(wanted)

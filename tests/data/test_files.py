@@ -15,7 +15,7 @@ import pytest
 
 from mesm_data import files
 from mesm_data.errors import DataError
-from mesm_data.files import Plan, check_folder, claim_folder, cut_file, exclusive, new_folder
+from mesm_data.files import Plan, check_folder, claim_folder, exclusive
 
 TAKEN = "another process builds in this folder; wait for it, or give another --out"
 
@@ -125,10 +125,17 @@ def test_a_folder_is_claimed_once_and_again_by_the_same_plan_only(tmp_path: Path
     assert [path.name for path in out.iterdir()] == ["build.json"]
 
 
-def test_a_plan_that_another_one_may_replace_is_replaced(tmp_path: Path) -> None:
-    for corpus in ("iemocap", "mosei"):
-        with claim_folder(tmp_path, replace(plan(corpus=corpus), differs=lambda *_: None)):
+def test_a_plan_that_another_one_may_replace_is_replaced_after_what_it_made(tmp_path: Path) -> None:
+    for corpus, cleared in (("iemocap", []), ("mosei", ["iemocap"])):
+        found: list[str] = []
+
+        def clear(before: Any, found: list[str] = found) -> None:
+            assert json.loads((tmp_path / "build.json").read_text()) == before
+            found.append(before["corpus"])
+
+        with claim_folder(tmp_path, replace(plan(corpus=corpus), differs=lambda *_: None, clear=clear)):
             assert json.loads((tmp_path / "build.json").read_text()) == {"corpus": corpus}
+        assert found == cleared
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -139,9 +146,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         check_folder(tmp_path, plan(corpus="iemocap"))
     with pytest.raises(DataError, match=r"thesis\.txt: is a file, expected a folder; give another --out"):
         check_folder(tmp_path / "thesis.txt", plan(corpus="iemocap"))
-    for damage in ("", "[]", "{}", '{"corpus": 3}'):
+    for damage in ("", "{", "\0"):
         (tmp_path / "build.json").write_text(damage)
-        with pytest.raises(DataError, match=r"build\.json: .*; give another --out, or delete .* to start over"):
+        with pytest.raises(
+            DataError, match=r"build\.json: not JSON .*; give another --out, or delete .* to start over"
+        ):
+            check_folder(tmp_path, plan(corpus="iemocap"))
+    for other in ("[]", "{}", '{"corpus": 3}'):
+        (tmp_path / "build.json").write_text(other)
+        with pytest.raises(DataError, match=r"build\.json: .*; no plan of a build; give another --out$"):
             check_folder(tmp_path, plan(corpus="iemocap"))
 
 
@@ -166,42 +179,6 @@ def test_of_two_that_begin_together_the_second_sees_what_the_first_made(
 
 
 # ---- files
-
-
-def test_a_file_is_cut_but_never_filled_up(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    cut_file(path, 0, "train again")
-    path.write_bytes(b"one\ntwo\n")
-    cut_file(path, 4, "train again")
-    assert path.read_bytes() == b"one\n"
-    with pytest.raises(DataError, match=r"log\.jsonl: 4 bytes, expected at least 8: it was cut short; train again"):
-        cut_file(path, 8, "train again")
-    assert path.read_bytes() == b"one\n"
-
-
-def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "out"
-    with pytest.raises(FileNotFoundError), new_folder(out) as folder:
-        (folder / "half").joinpath("nowhere").write_text("of it")
-    assert not out.exists()
-    with new_folder(out) as folder:
-        (folder / "index.json").write_text("{}")
-        (folder / "shards").mkdir()
-        assert not (out / "index.json").exists()
-    assert sorted(path.name for path in out.iterdir()) == ["index.json", "shards"]
-
-
-def test_what_a_killed_process_left_of_a_new_folder_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / ".unfinished").mkdir()
-    (tmp_path / ".unfinished" / "half").write_text("of it")
-    with new_folder(tmp_path) as folder:
-        assert list(folder.iterdir()) == []
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "mine.txt").write_text("mine")
-    for taken in (tmp_path, tmp_path / "mine.txt"):
-        with pytest.raises(DataError, match="not empty; give another --out, or delete it"), new_folder(taken):
-            pass
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_text_goes_through_a_link_and_into_a_pipe(tmp_path: Path) -> None:

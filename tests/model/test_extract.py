@@ -160,7 +160,7 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
         (
             "plan.json",
             json.dumps({"model": "mesm"}),
-            "plan.json: it lacks content, sets; give another --out, or delete",
+            "plan.json: it lacks content, sets; no plan of a set of features; give ano",
         ),
     ):
         other = tmp_path / "other"

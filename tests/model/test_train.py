@@ -219,10 +219,10 @@ def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("run.json", r"run.json: damaged, it is no JSON \(.*\); delete .*run to start over"),
+        ("run.json", r"run.json: not JSON \(.*\); .*delete .*run to start over"),
         (
             "scores.json",
-            r"scores.json: damaged, it is no JSON \(.*\); delete it, and the same `mesm train` makes it again",
+            r"scores.json: not JSON \(.*\); delete it, and the same `mesm train` makes it again",
         ),
     ],
 )

@@ -205,12 +205,16 @@ def test_another_search_in_the_folder_and_one_at_work_are_refused(
 ) -> None:
     out, _ = searched
     with pytest.raises(
-        DataError, match=r"plan.json: this folder holds a search with another settings; give another --out"
+        DataError, match=r"plan.json: this folder holds a search with settings.epochs 2, now asked for with 3; give an"
     ):
         search(featured, out, 6, resolve_config(featured, "lf-trans", {}, ("epochs=3", "feed_forward=16", "layers=1")))
     (tmp_path / "mine.txt").write_text("mine")
-    for folder in (tmp_path, Path(featured.index["features"]["folder"])):  # which has a plan.json too
-        with pytest.raises(DataError, match="not empty and no search of this program"):
+    other = Path(featured.index["features"]["folder"])  # which has a plan.json too
+    for folder, message in (
+        (tmp_path, "not empty and no search of this"),
+        (other, r"no plan of a search; give another"),
+    ):
+        with pytest.raises(DataError, match=message):
             search(featured, folder, 1)
     with exclusive(out, "searches"), pytest.raises(DataError, match="another process searches in this folder"):
         search(featured, out, 6)
