@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from mesm_data.clip import Clip, Recipe
 from mesm_data.dataset.item import Item
 from mesm_data.dataset.schema import ARRAYS, INDEX, ROW_GROUP, SCHEMA_VERSION, faces_of, mels_of
-from mesm_data.errors import DataError, ShardError
-from mesm_data.state import read_state
+from mesm_data.errors import DataError, Issue, ShardError
+from mesm_data.state import read_state, read_state_lines
 from mesm_data.utterance import Source, Utterance, Vote
 
 if TYPE_CHECKING:
@@ -102,6 +102,12 @@ class Dataset:
     def ids(self) -> tuple[str, ...]:
         """Id of every utterance, in order."""
         return tuple(row["id"] for row in self.rows(["id"]))
+
+    @cached_property
+    def issues(self) -> tuple[Issue, ...]:
+        """Every utterance that was dropped or is doubtful, and why. Raises ShardError for a damaged issues.jsonl."""
+        lines = read_state_lines(self.folder / "issues.jsonl", ISSUE, "build the dataset again", ShardError)
+        return tuple(Issue(line["utterance"], line["kind"], line["detail"]) for line in lines)
 
     @property
     def recipe(self) -> Recipe:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from mesm_data.dataset.reader import ISSUE, Dataset, load, open_parquet
+from mesm_data.dataset.reader import Dataset, load, open_parquet
 from mesm_data.dataset.schema import COUNTED, INDEX, SCHEMA, SCHEMA_VERSION, Tally
 from mesm_data.dataset.writer import ISSUES, UTTERANCES, count_issues, shard_name
 from mesm_data.errors import ShardError
 from mesm_data.files import sha256_of
-from mesm_data.state import excerpt, read_state, read_state_lines
+from mesm_data.state import excerpt, read_state
 from mesm_data.utterance import Utterance, read_utterances
 
 MEND = "build the dataset again"
@@ -147,8 +147,7 @@ def _differences(name: str, found: Any, stated: Any) -> list[str]:
 
 
 def _notes(dataset: Dataset) -> list[str]:
-    issues = list(read_state_lines(dataset.folder / ISSUES, ISSUE, MEND, ShardError))
-    problems = _differences("issues", count_issues(issue["kind"] for issue in issues), dataset.index["issues"])
+    problems = _differences("issues", count_issues(issue.kind for issue in dataset.issues), dataset.index["issues"])
     noted = {u.id: u for u in read_utterances(dataset.folder / UTTERANCES)}
     light = [name for name in SCHEMA.names if name not in ("faces", "mels")]
     other, missing = [], []

@@ -1,6 +1,5 @@
 """A dataset on one HTML page that needs nothing else: figures, charts, leaks, Issues, and utterances to look at."""
 
-import json
 import random
 import re
 from collections import Counter
@@ -16,7 +15,7 @@ from markupsafe import Markup, escape
 
 from mesm_data import corpora
 from mesm_data.dataset.reader import Dataset, open_dataset
-from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, Issue, ShardError
+from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, Issue
 from mesm_data.files import write_text
 from mesm_data.report import charts
 from mesm_data.report.picture import data_uri
@@ -71,7 +70,7 @@ def write_report(dataset: Path, out: Path, seed: int = 0) -> None:
     """
     opened = open_dataset(dataset)
     rows = list(opened.rows(LIGHT))
-    issues = _read_issues(dataset)
+    issues = opened.issues
     sample, doubtful = _sample(rows, seed), _most_doubtful(rows)
     votes = [[Vote(**vote) for vote in row["votes"]] for row in rows]
     named = only_named(votes)
@@ -114,16 +113,6 @@ def _environment() -> Environment:
     )
     environment.filters |= {"jpeg": data_uri, "told": _told_figure, "code": _with_code}
     return environment
-
-
-def _read_issues(dataset: Path) -> list[Issue]:
-    path = dataset / "issues.jsonl"
-    if not path.is_file():
-        raise ShardError(f"{path}: not found, though every build writes it; build the dataset again")
-    try:
-        return [Issue(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, TypeError) as error:
-        raise ShardError(f"{path}: not a ledger of Issues ({error}); build the dataset again") from None
 
 
 # ---- figures and tables

@@ -6,7 +6,6 @@ shown. Times in pictures are seconds since the utterance began.
 
 import difflib
 import io
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -151,12 +150,10 @@ def _without_padding(chunks: np.ndarray, frames: float) -> np.ndarray:
 
 
 def _why_absent(dataset: Dataset, utterance: str) -> str:
-    """What is known of an id that is not in the dataset: why it was left out, or what it may have been meant to be."""
-    ledger = dataset.folder / "issues.jsonl"
-    lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
-    for issue in map(json.loads, lines):
-        if issue["utterance"] == utterance:
-            return f"{dataset.folder}: {utterance} was left out, {issue['kind']}: {issue['detail']}"
+    """What is known of an id that is not in the dataset: why it was dropped, or which ids are near."""
+    for issue in dataset.issues:
+        if issue.utterance == utterance:
+            return f"{dataset.folder}: {utterance} was dropped, {issue.kind}: {issue.detail}"
     near = difflib.get_close_matches(utterance, [row["id"] for row in dataset.rows(["id"])], n=3)
     meant = f"; nearest are {', '.join(near)}" if near else ""
     return f"{dataset.folder}: no utterance {utterance!r}{meant}"

@@ -71,14 +71,14 @@ def write_planted(
 
     def sample(rng: np.random.Generator) -> Sample:
         labels = rng.integers(0, 2, len(EMOTIONS))
-        told = {m: evidence[m] * (2 * labels - 1) + rng.standard_normal(len(EMOTIONS)) for m in "TAV"}
+        shown = {m: evidence[m] * (2 * labels - 1) + rng.standard_normal(len(EMOTIONS)) for m in "TAV"}
         frames = int(rng.integers(1, 3))
         faces, mels = plain_faces(frames, rng), plain_mels(frames, rng)
         for emotion, ((top, left), band) in enumerate(zip(PATCHES, BANDS, strict=True)):
             patch = faces[:, top : top + PATCH, left : left + PATCH]
-            patch += 28 * told["V"][emotion] * _checks(PATCH)[:, :, None]
-            mels[:, band : band + BAND] += 2 * told["A"][emotion]
-        return Sample(tuple(labels.tolist()), _words(told["T"], rng), to_pixels(faces), mels.astype(np.float16))
+            patch += 28 * shown["V"][emotion] * _checks(PATCH)[:, :, None]
+            mels[:, band : band + BAND] += 2 * shown["A"][emotion]
+        return Sample(tuple(labels.tolist()), _words(shown["T"], rng), to_pixels(faces), mels.astype(np.float16))
 
     bayes_optimal = {
         name: planted_bayes_optimal([evidence[m] for m in name if m != "T"], evidence["T"] * ("T" in name))
@@ -115,8 +115,8 @@ def _checks(size: int) -> np.ndarray:
     return np.indices((size, size)).sum(0) // 2 % 2 * 2.0 - 1
 
 
-def _words(told: np.ndarray, rng: np.random.Generator) -> str:
-    levels = np.searchsorted(EDGES, told)
+def _words(shown: np.ndarray, rng: np.random.Generator) -> str:
+    levels = np.searchsorted(EDGES, shown)
     return _scattered([WORDS[emotion][level] for emotion, level in zip(EMOTIONS, levels, strict=True)], 6, rng)
 
 

@@ -43,16 +43,16 @@ def write_pointer(
     def sample(rng: np.random.Generator) -> Sample:
         labels = rng.integers(0, 2, len(EMOTIONS))
         true = {m: int(rng.integers(4)) for m in "AV"}
-        told = {m: rng.standard_normal((4, len(EMOTIONS))) for m in "AV"}
+        level = {m: rng.standard_normal((4, len(EMOTIONS))) for m in "AV"}
         for m in "AV":
-            told[m][true[m]] += evidence[m] * (2 * labels - 1)
+            level[m][true[m]] += evidence[m] * (2 * labels - 1)
         marks = {m: rng.permutation(4) for m in "AV"}  # the mark of each place
         frames = int(rng.integers(1, 3))
         faces, mels = plain_faces(frames, rng), plain_mels(frames, rng)
         for place in range(4):
             top, left = QUARTERS[place]
-            faces[:, top : top + QUARTER, left : left + QUARTER] += _marked_patch(marks["V"][place], told["V"][place])
-            mels[:, STRIPS[place] : STRIPS[place] + STRIP] += _marked_strip(marks["A"][place], told["A"][place])
+            faces[:, top : top + QUARTER, left : left + QUARTER] += _marked_patch(marks["V"][place], level["V"][place])
+            mels[:, STRIPS[place] : STRIPS[place] + STRIP] += _marked_strip(marks["A"][place], level["A"][place])
         names = list(COLOURS)[marks["V"][true["V"]]], list(RHYTHMS)[marks["A"][true["A"]]]
         top, left = QUARTERS[true["V"]]
         strip = STRIPS[true["A"]]
@@ -90,15 +90,15 @@ def pointer_bayes_optimal(evidence: Mapping[str, float], draws: int = 100_000) -
     return pointed | weighed | {"T": BayesOptimal(0.5, 0.5)}
 
 
-def _marked_patch(mark: int, told: np.ndarray) -> np.ndarray:
+def _marked_patch(mark: int, level: np.ndarray) -> np.ndarray:
     """[QUARTER, QUARTER, 3]: a colour, and four cells that are brighter or darker, one for each emotion."""
-    brightness = told.reshape(2, 2).repeat(QUARTER // 2, 0).repeat(QUARTER // 2, 1)
+    brightness = level.reshape(2, 2).repeat(QUARTER // 2, 0).repeat(QUARTER // 2, 1)
     return 15 * brightness[:, :, None] + np.array(list(COLOURS.values())[mark], float)
 
 
-def _marked_strip(mark: int, told: np.ndarray) -> np.ndarray:
+def _marked_strip(mark: int, level: np.ndarray) -> np.ndarray:
     """[STRIP, 32]: a ripple over time or mels, and on it four levels in turn, one for each emotion."""
     over_time, over_mels = list(RHYTHMS.values())[mark]
     mel, time = np.indices((STRIP, 32))
     ripple = 3 * np.sin(2 * np.pi * (time / over_time if over_time else mel / over_mels))
-    return ripple + 2 * told.repeat(32 // len(told))
+    return ripple + 2 * level.repeat(32 // len(level))

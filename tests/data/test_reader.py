@@ -11,7 +11,7 @@ import pytest
 import mesm_data
 from mesm_data.dataset.schema import ROW_GROUP
 from mesm_data.errors import DataError
-from tests.data.synthetic_rows import EMOTIONS, synthetic_rows, write_synthetic
+from tests.data.synthetic_rows import EMOTIONS, LEFT_OUT, synthetic_rows, write_synthetic
 
 ROOT = Path(__file__).parents[2]
 ROWS = synthetic_rows()
@@ -76,6 +76,8 @@ def test_it_says_what_it_is(dataset: mesm_data.Dataset, folder: Path) -> None:
     assert mesm_data.load(str(folder)) == dataset
     assert (dataset.corpus, dataset.emotions, dataset.speakers) == ("iemocap", tuple(EMOTIONS), ("Ses01F",))
     assert dataset.recipe == mesm_data.Recipe()
+    assert [issue for issue in dataset.issues if issue.left_out] == list(LEFT_OUT)
+    assert len(dataset.issues) == len(LEFT_OUT) + sum(len(row.clip.quality) for row in ROWS)
 
 
 def test_a_data_frame_has_a_line_per_utterance_and_no_arrays(dataset: mesm_data.Dataset) -> None:

@@ -224,10 +224,10 @@ def test_without_a_dataset_or_its_ledger_there_is_no_report(tmp_path: Path) -> N
         write_report(tmp_path, tmp_path / "report.html")
     folder = write_synthetic(tmp_path / "set", synthetic_rows(5))
     (folder / "issues.jsonl").write_text("no json\n")
-    with pytest.raises(ShardError, match=r"issues\.jsonl: not a ledger of Issues"):
+    with pytest.raises(ShardError, match=r"issues\.jsonl:1: not JSON"):
         write_report(folder, tmp_path / "report.html")
     (folder / "issues.jsonl").unlink()
-    with pytest.raises(ShardError, match=r"issues\.jsonl: not found"):
+    with pytest.raises(ShardError, match=r"issues\.jsonl: found nothing, expected a file"):
         write_report(folder, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

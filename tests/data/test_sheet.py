@@ -133,7 +133,7 @@ def test_a_long_utterance_has_a_line_for_every_eight_seconds(tmp_path: Path) -> 
 
 
 def test_an_id_that_was_left_out_is_told_with_its_reason(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match=r"Ses02M_impro01_F000 was left out, media-short: .* ends at 13\.04 s"):
+    with pytest.raises(ShardError, match=r"Ses02M_impro01_F000 was dropped, media-short: .* ends at 13\.04 s"):
         utterance_sheet(dataset, "Ses02M_impro01_F000", tmp_path / "sheet.png")
     assert not (tmp_path / "sheet.png").exists()
 
@@ -165,4 +165,4 @@ def test_the_command_tells_of_an_id_it_does_not_have_in_one_line(dataset: Path, 
     done = CliRunner().invoke(main, ["show", str(dataset), "Ses03F_impro02_M007", "--out", str(tmp_path / "x.png")])
     assert done.exit_code == 1
     assert done.output.count("\n") == 1
-    assert "was left out, no-media" in done.output
+    assert "was dropped, no-media" in done.output
