@@ -232,7 +232,7 @@ def ablate(
     """
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.experiments import sweep as many
-    from mesm_model.models import load
+    from mesm_model.runs.declared import model_settings
     from mesm_model.runs.settings import resolve_config
 
     on, how = _machine(options)
@@ -240,7 +240,7 @@ def ablate(
     choices = []
     for name in names:
         of_some = {"top_p": top_p, "text_encoder": options["text_encoder"]}
-        of_this = {field: value for field, value in of_some.items() if hasattr(load(name).Config, field)}
+        of_this = {field: value for field, value in of_some.items() if field in model_settings(name)}
         choices.append(resolve_config(opened, name, options | {"text_encoder": None} | of_this, assignments))
     _say_suggested(opened, choices[0].suggested)
     rows = many.ablate(opened, choices, seeds, out, on, how, at_once)
@@ -271,7 +271,7 @@ def flops(
     from mesm_data.dataset.reader import open_dataset
     from mesm_model.evaluation import flops
     from mesm_model.evaluation.flops import count_models, count_run
-    from mesm_model.models import load
+    from mesm_model.runs.declared import model_settings
     from mesm_model.runs.distributed import init_distributed
     from mesm_model.runs.settings import resolve_config, with_values
 
@@ -280,7 +280,7 @@ def flops(
     encoder = text_encoder or opened.index.get("suggested", {}).get("text_encoder")
     choices: dict[str, Any] = {}
     for name in names:
-        sparse, reads_text = (hasattr(load(name).Config, field) for field in ("top_p", "text_encoder"))
+        sparse, reads_text = (field in model_settings(name) for field in ("top_p", "text_encoder"))
         given = {"text_encoder": encoder} if reads_text else {}
         choice = resolve_config(opened, name, given, assignments, suggestions=False)
         choices |= {f"{name} p={p:g}": with_values(choice, top_p=p) for p in top_p} if sparse else {name: choice}

@@ -103,6 +103,7 @@ def resolve_config(
 
 def with_values(run: RunConfig, **values: Any) -> RunConfig:
     """The same run with other values, by field name of its config or its training settings."""
-    in_config = {name: value for name, value in values.items() if hasattr(run.config, name)}
+    of_model = {one.name for one in fields(run.config)}
+    in_config = {name: value for name, value in values.items() if name in of_model}
     in_settings = {name: value for name, value in values.items() if name not in in_config}
     return replace(run, config=replace(run.config, **in_config), settings=replace(run.settings, **in_settings))

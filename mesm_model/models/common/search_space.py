@@ -1,11 +1,11 @@
-"""What `mesm tune` may choose from. Each model's file declares its `SPACE`: setting -> `Between` or `OneOf`."""
+"""Search spaces of `mesm tune`. The file of a model declares its `SPACE`: setting -> `Between` or `OneOf`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Between:
-    """Any number from `low` to `high`; `log`: as likely between 1 and 2 as between 2 and 4."""
+    """A number from `low` to `high`, uniform or, with `log`, uniform in its logarithm."""
 
     low: float
     high: float
