@@ -445,7 +445,7 @@ def test_a_model_comes_close_to_the_best_reachable_accuracy(
 
 
 def test_mesm_at_half_the_attention_stays_within_three_points_of_fe2e(tmp_path: Path) -> None:
-    """From faces alone. Over five seeds the gaps in accuracy were 0.9, -0.1, 0.2, 1.9 and 2.4 points, in AUC at most 1.6."""
+    """From faces alone. Over five seeds accuracy was 0.9, -0.1, 0.2, 1.9 and 2.4 points lower, AUC at most 1.6."""
     parts = {"train": 1200, "valid": 200, "test": 600}
     bayes_optimal = planted.write_planted(tmp_path / "data", parts, evidence=EVIDENCE | {"V": 1.5})["V"]
     dataset = open_dataset(tmp_path / "data")
