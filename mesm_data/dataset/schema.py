@@ -86,13 +86,30 @@ class Row(NamedTuple):
 
 
 def to_table(rows: Sequence[Row]) -> pa.Table:
-    """The rows as one Arrow table of `SCHEMA`, in the order given.
-
-    It is made of pieces of `ROW_GROUP` rows: Arrow counts the bytes of a piece's faces, and of its mels, in 31 bits.
-    Raises ShardError where the rows of one group have more than that, which is five hours of faces per utterance.
-    """
-    pieces = [_piece(rows[n : n + ROW_GROUP]) for n in range(0, len(rows), ROW_GROUP)]
-    return pa.concat_tables(pieces or [SCHEMA.empty_table()])
+    """The rows as one Arrow table of `SCHEMA`, in the order given."""
+    u, c = [row.utterance for row in rows], [row.clip for row in rows]
+    columns: dict[str, Any] = {
+        "id": [x.id for x in u],
+        "corpus": [row.corpus for row in rows],
+        "split": [row.split for row in rows],
+        "text": [x.text for x in u],
+        "labels": [list(x.labels) for x in u],
+        "votes": [[vote._asdict() for vote in x.votes] for x in u],
+        "start": [x.start for x in u],
+        "end": [x.end for x in u],
+        "speaker": [x.speaker for x in u],
+        "group": [x.group for x in u],
+        "faces": [[face.tobytes() for face in x.faces] for x in c],
+        "face_times": [x.face_times.tolist() for x in c],
+        "face_boxes": [x.face_boxes.tolist() for x in c],
+        "face_scores": [x.face_scores.tolist() for x in c],
+        "face_landmarks": [x.face_landmarks.reshape(-1, 10).tolist() for x in c],
+        "face_found": [x.face_found.tolist() for x in c],
+        "mels": [[chunk.tobytes() for chunk in x.mels] for x in c],
+        "sample_rate": [x.sample_rate for x in c],
+        "quality": [list(x.quality) for x in c],
+    }
+    return pa.table(columns, schema=SCHEMA)
 
 
 def faces_of(table: pa.Table, row: int) -> np.ndarray:
@@ -159,38 +176,6 @@ def split_order(split: str) -> tuple[int, str]:
     """Sorts train, valid and test before other splits."""
     order = ["train", "valid", "test"]
     return (order.index(split) if split in order else len(order), split)
-
-
-def _piece(rows: Sequence[Row]) -> pa.Table:
-    u, c = [row.utterance for row in rows], [row.clip for row in rows]
-    columns: dict[str, Any] = {
-        "id": [x.id for x in u],
-        "corpus": [row.corpus for row in rows],
-        "split": [row.split for row in rows],
-        "text": [x.text for x in u],
-        "labels": [list(x.labels) for x in u],
-        "votes": [[vote._asdict() for vote in x.votes] for x in u],
-        "start": [x.start for x in u],
-        "end": [x.end for x in u],
-        "speaker": [x.speaker for x in u],
-        "group": [x.group for x in u],
-        "faces": [[face.tobytes() for face in x.faces] for x in c],
-        "face_times": [x.face_times.tolist() for x in c],
-        "face_boxes": [x.face_boxes.tolist() for x in c],
-        "face_scores": [x.face_scores.tolist() for x in c],
-        "face_landmarks": [x.face_landmarks.reshape(-1, 10).tolist() for x in c],
-        "face_found": [x.face_found.tolist() for x in c],
-        "mels": [[chunk.tobytes() for chunk in x.mels] for x in c],
-        "sample_rate": [x.sample_rate for x in c],
-        "quality": [list(x.quality) for x in c],
-    }
-    try:
-        return pa.table(columns, schema=SCHEMA)
-    except pa.ArrowCapacityError:
-        ids = f"{u[0].id} to {u[-1].id}"
-        raise ShardError(
-            f"{ids}: more than 2 GB of faces or mels in {len(rows)} utterances; cut them shorter"
-        ) from None
 
 
 def _stacked(table: pa.Table, column: str, row: int) -> np.ndarray:

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 
 from mesm_data.clip import Recipe
 from mesm_data.dataset.schema import ARRAYS, ROW_GROUP, SCHEMA_VERSION, Tally
-from mesm_data.errors import Issue
+from mesm_data.errors import Issue, ShardError
 from mesm_data.files import commit_file, sha256_of, write_json, write_text
 from mesm_data.state import to_json
 from mesm_data.utterance import Utterance, write_utterances
 
 ISSUES, UTTERANCES = "issues.jsonl", "utterances.jsonl"
+MOST_BYTES = 2**31 - 1  # of a column in one row group: Arrow counts them in 31 bits
 
 
 def write_dataset(
@@ -102,7 +103,18 @@ def count_issues(kinds: Iterable[str]) -> dict[str, int]:
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
-    """Write a Parquet file under a temporary name, sync it, rename it. `metadata` is stored as JSON under "mesm"."""
+    """Write a Parquet file under a temporary name, sync it, rename it. `metadata` is stored as JSON under "mesm".
+
+    Raises ShardError where one row group has 2 GB in a column, five hours of faces per row: Arrow cannot read it back.
+    """
+    for first in range(0, table.num_rows, ROW_GROUP):
+        group = table.slice(first, ROW_GROUP)
+        if large := [name for name in group.column_names if group.column(name).nbytes > MOST_BYTES]:
+            ids = group.column("id")
+            raise ShardError(
+                f"{path}: more than {MOST_BYTES / 1e9:.1f} GB of {large[0]} in the rows from {ids[0]} to {ids[-1]}; "
+                "cut these utterances into shorter ones"
+            )
     temporary = path.with_name(path.name + ".tmp")
     stored = {"mesm": json.dumps(metadata, sort_keys=True, ensure_ascii=False)}
     pq.write_table(

@@ -111,3 +111,12 @@ def test_pieces_of_files_are_gathered_as_one_table(tmp_path: Path) -> None:
     expected = [*rows[3:18], *rows[20:], rows[19]]
     assert table.column("id").to_pylist() == [row.utterance.id for row in expected]
     assert schema.content_hashes(table) == schema.content_hashes(schema.to_table(expected))
+
+
+def test_a_row_group_that_arrow_could_not_read_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is 2 GB; here it is two rows of three faces."""
+    monkeypatch.setattr(writer, "MOST_BYTES", 2 * 3 * 6912 + 200)
+    writer.write_table(tmp_path / "a", schema.to_table([synthetic_row(n, chunks=1) for n in range(2)]), {})
+    with pytest.raises(ShardError, match=r"b: more than 0\.0 GB of faces in the rows from .*F000 to .*F007; cut these"):
+        writer.write_table(tmp_path / "b", schema.to_table([synthetic_row(n, chunks=1) for n in range(9)]), {})
+    assert not list(tmp_path.glob("b*"))
