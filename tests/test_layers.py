@@ -35,7 +35,7 @@ LAYERS = {
         "loader runs",
         "evaluation",
         "training prediction",
-        "experiments",
+        "experiments api",
         "cli",
         "__main__",
     ),

@@ -16,7 +16,7 @@ from mesm_model.models import SettingError
 # Settings that follow from the dataset and its features and cannot be chosen.
 FROM_DATA = frozenset({"emotions", "text_size", "audio_size", "vision_size"})
 KINDS: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
-_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false"}
+_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 _FLAGS = {"true": True, "false": False}
 
 
@@ -53,6 +53,24 @@ def check_names(model: str, names: Iterable[str]) -> None:
             raise SettingError(
                 f"setting {name!r}: neither {model} nor its training has it; {hint}expected one of {', '.join(known)}"
             )
+
+
+def check_values(model: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by field name, without those that are None; whole numbers for numbers, texts for paths.
+
+    Raises SettingError for a wrong name or type.
+    """
+    known: Mapping[str, Setting] = {**train_settings(), **model_settings(model)}
+    check_names(model, values := {name: value for name, value in values.items() if value is not None})
+    checked = {}
+    for name, value in values.items():
+        kind = known[name].kind
+        value = str(value) if isinstance(value, Path) else value
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise SettingError(f"setting {name}: found {value!r}, expected {_EXPECTED[kind]}")
+        checked[name] = value
+    return checked
 
 
 def check_assignments(model: str, assignments: Iterable[str]) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from mesm_data.dataset.reader import Dataset
 from mesm_model import models
 from mesm_model.features.store import as_model_input, sizes_for
 from mesm_model.models import check
-from mesm_model.runs.declared import check_assignments, check_names
+from mesm_model.runs.declared import check_assignments, check_values
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-LR_SCHEDULES = ("constant", "cosine")
+LR_SCHEDULES = ("constant", "cosine", "plateau")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class TrainSettings:
     grad_accumulation: int = 1  # batches per step, over all processes
     lr: float = 5e-5
     text_lr_scale: float = 0.1  # learning rate of the text encoder and its head, as a share of lr
-    lr_schedule: str = "constant"  # or cosine: half a cosine from lr to 0 over all epochs
+    lr_schedule: str = (
+        "constant"  # or cosine: from lr to 0 over all epochs; plateau: a tenth when valid stops improving
+    )
+    plateau_patience: int = 10  # epochs without a lower loss on valid before lr_schedule=plateau reduces lr
     top_p_anneal: float = 0.5  # sparse models: share of the epochs in which the nucleus shrinks from p = 1 to top_p
     grad_clip_norm: float = 0.0  # largest norm of the gradient; 0: no limit
     precision: str = "fp32"  # or bf16, fp16
@@ -42,6 +45,7 @@ class TrainSettings:
         above_zero = ("epochs", "patience", "batch", "batch_memory_mb", "grad_accumulation", "lr", "text_lr_scale")
         for name in (*above_zero, "max_tokens"):
             check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        check(self.plateau_patience >= 0, "plateau_patience", self.plateau_patience, "0 or more")
         check(self.seed >= 0, "seed", self.seed, "0 or more")
         check(self.grad_clip_norm >= 0, "grad_clip_norm", self.grad_clip_norm, "0 or more")
         check(0 <= self.top_p_anneal < 1, "top_p_anneal", self.top_p_anneal, "0 or more and less than 1")
@@ -75,20 +79,22 @@ def resolve_config(
     given: Mapping[str, Any] = MappingProxyType({}),
     assignments: Iterable[str] = (),
     suggestions: bool = True,
+    preset: str | None = None,
 ) -> RunConfig:
     """The settings of `model` on this dataset.
 
-    `given` holds values by field name, None where there is none; `assignments` are "name=value" and override `given`.
-    Without `suggestions` the dataset's suggested values are ignored. Raises SettingError for a name that neither the
-    model nor its training has, and for a value that cannot be.
+    From the weakest to the strongest: the defaults, what the dataset suggests, what the model suggests, the `preset` (a
+    name of `models.PRESETS`), `given` (values by field name, None where there is none), `assignments` ("name=value").
+    Without `suggestions` the dataset's are ignored. Raises SettingError for a name that neither the model nor its
+    training has, and for a value that cannot be.
     """
+    given = check_values(model, given)
+    assigned = check_assignments(model, assignments)
     module = models.load(model)
     config_class = module.Config
-    given = {name: value for name, value in given.items() if value is not None}
-    check_names(model, given)
-    assigned = check_assignments(model, assignments)
     of_model, of_training = ({one.name for one in fields(kind)} for kind in (config_class, TrainSettings))
-    own = getattr(module, "SUGGESTED", {}) | given
+    published = models.preset(model, preset, dataset.corpus) if preset else {}
+    own = getattr(module, "SUGGESTED", {}) | published | given
     suggested = {
         name: value
         for name, value in (dataset.index.get("suggested", {}) if suggestions else {}).items()

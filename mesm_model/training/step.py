@@ -39,6 +39,7 @@ class Stepper:
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(distributed.device.type, enabled=settings.precision == "fp16")
         self.positive_weight = positive_weight(labels).to(distributed.device)
+        self.lr_scale = 1.0  # of the schedule "plateau"
 
     def step(self, plan: Plan, number: int, epoch: int, batches: Iterator[Batch]) -> Tensor:
         """Step `number` of `plan`, in epoch `epoch`, both from 0; `batches` are this process's share, in order.
@@ -61,6 +62,12 @@ class Stepper:
         stats.settle(distributed)
         return torch.stack([total, self._change_weights()])
 
+    def loss(self, probability: np.ndarray, labels: np.ndarray) -> float:
+        """The training loss of `probability` [n, E] against `labels` [n, E], without changing anything."""
+        given = torch.from_numpy(probability).double().clamp(1e-7, 1 - 1e-7)
+        wanted, weight = torch.from_numpy(labels).double(), self.positive_weight.double().cpu()
+        return float(-(weight * wanted * given.log() + (1 - wanted) * (1 - given).log()).mean())
+
     def resume_state(self) -> dict[str, Any]:
         """What `resume` needs, besides the model's weights."""
         return {"optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
@@ -70,7 +77,7 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
 
     def _set_rates(self, done: float) -> None:
-        factor = lr_factor(self.settings.lr_schedule, done)
+        factor = self.lr_scale * lr_factor(self.settings.lr_schedule, done)
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 

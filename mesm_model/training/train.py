@@ -10,7 +10,7 @@ E emotions.
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from mesm_model.runs.folder import RunLog, claim_run, is_finished, read_log, rea
 from mesm_model.runs.settings import RunConfig, RuntimeOptions
 from mesm_model.training.memory import SMALLER, enough_memory
 from mesm_model.training.progress import EpochTable, say
-from mesm_model.training.schedule import annealed_top_p
+from mesm_model.training.schedule import Plateau, annealed_top_p
 from mesm_model.training.step import Stepper, set_deterministic
 
 EpochCallback = Callable[[int, float], None]  # epochs done, selection score of the last one
@@ -58,6 +58,7 @@ class State:
     loss: float = 0.0  # summed over the steps of this epoch
     log_length: int = 0  # bytes
     seconds: float = 0.0  # of the epochs done
+    plateau: Plateau = field(default_factory=Plateau)
 
 
 def train(
@@ -145,9 +146,8 @@ class Trainer:
         reports = {split: self._report(best, split) for split in self.parts if split != "train"}
         if not self.distributed.is_main:
             return
-        if not self.runtime.quiet:
-            for warning in self._warnings(best):
-                say(f"{self.out}: {warning}")
+        if not self.state.learned and not self.runtime.quiet:
+            say(f"{self.out}: no epoch beat a constant decision on valid (AUC 0.5): this model has learned nothing")
         page.write_run(self.out / "page.html", read_run(self.out), read_log(self.out), reports, best)
         summary = {
             "epochs": self.state.epoch,
@@ -165,6 +165,7 @@ class Trainer:
         plan = self._plan()
         batches = self._batches(plan)
         self.stepper.forward.train()
+        self.stepper.lr_scale = state.plateau.factor
         if isinstance(self.model, SelectsSites):
             top_p, anneal = self.config.top_p, self.settings.top_p_anneal
             self.model.top_p = annealed_top_p(top_p, anneal, state.epoch, self.settings.epochs)
@@ -209,7 +210,10 @@ class Trainer:
             self.model.top_p = self.config.top_p
         probability, labels = self._probabilities("valid"), self.parts["valid"].labels
         thresholds = metrics.choose_thresholds(probability, labels)
-        return metrics.score(probability, labels, thresholds), thresholds
+        scores = metrics.score(probability, labels, thresholds)
+        if self.settings.lr_schedule == "plateau":
+            self.state.plateau.step(self.stepper.loss(probability, labels), self.settings.plateau_patience)
+        return scores, thresholds
 
     def _close_epoch(self, loss: float, scores: Scores, seconds: float) -> bool:
         """Count and log the epoch; true when it is the best so far."""
@@ -255,19 +259,6 @@ class Trainer:
             self.runtime.workers,
         )  # fmt: skip
 
-    def _warnings(self, best: Checkpoint) -> list[str]:
-        """What makes the scores of the best epoch doubtful."""
-        found = []
-        if not self.state.learned:
-            found.append("no epoch beat a constant decision on valid (AUC 0.5): this model has learned nothing")
-        for emotion, threshold in zip(self.dataset.emotions, best.thresholds, strict=True):
-            if threshold in (metrics.GRID[0], metrics.GRID[-1]):
-                found.append(
-                    f"threshold of {emotion} is {threshold:.2f}, the end of its range: decisions for it are nearly "
-                    "constant; compare with the rows that need no model"
-                )
-        return found
-
     # ---- the folder
 
     def _table(self) -> EpochTable | None:
@@ -295,7 +286,8 @@ class Trainer:
         assert stored.resume is not None
         self.model.load_state_dict(stored.weights)
         self.stepper.resume(stored.resume)
-        return State(**stored.resume["state"])
+        state = stored.resume["state"]
+        return State(**state | {"plateau": Plateau(**state["plateau"])})
 
     def _save(
         self,

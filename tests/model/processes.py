@@ -31,6 +31,7 @@ CONFIG = mesm.Config(
     feed_forward=16,
     dropout=0.2,
 )
+TINY = {"width": 2, "hidden": 8, "embed_dim": 4, "layers": 1, "heads": 1, "feed_forward": 8, "text_encoder": "tiny"}
 SETTINGS = TrainSettings(epochs=4, batch=7, grad_accumulation=2, lr=0.003, text_lr_scale=0.5, grad_clip_norm=1.0)
 STEPS = 4 * 4  # of 48 utterances in 7 batches: in the last step of an epoch the second process has nothing to do
 PATIENCE = 120.0  # seconds

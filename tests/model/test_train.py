@@ -23,10 +23,10 @@ from mesm_model.runs.folder import claim_run, read_log, read_run, read_scores
 from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings, resolve_config
 from mesm_model.training.memory import too_large
 from mesm_model.training.running_statistics import RunningStatistics
-from mesm_model.training.step import positive_weight
+from mesm_model.training.step import Stepper, positive_weight
 from mesm_model.training.train import selection_score, train
 from tests.model import processes
-from tests.model.narrow import NARROW, batch
+from tests.model.narrow import NARROW, batch, build
 
 QUIET = RuntimeOptions(quiet=True)
 ONCE = TrainSettings(epochs=1, batch=16, lr=1e-3)
@@ -294,7 +294,7 @@ def test_a_run_leaves_its_log_its_scores_and_both_checkpoints(small: Dataset, tm
     epochs = [line for line in log if "epoch" in line]
     losses = [line["loss"] for line in log if "step" in line]
     assert epochs[1]["loss"] == pytest.approx(np.mean(losses[3:]))
-    best = max(epochs, key=lambda line: line["valid"]["f1"])
+    best = max(epochs, key=lambda line: (line["valid"]["auc"] > 0.5, line["valid"]["f1"]))
     assert (scores["best_epoch"], scores["parts"]["valid"]["means"]["f1"]) == (best["epoch"], best["valid"]["f1"])
     assert checkpoints.load(tmp_path / "run").resume is None
     assert checkpoints.load(tmp_path / "run" / "last.pt").epoch == 2
@@ -317,6 +317,33 @@ def test_training_stops_when_valid_gets_no_better(small: Dataset, tmp_path: Path
     stuck = replace(ONCE, epochs=30, patience=2, lr=1e-12)
     scores = run(small, tmp_path / "run", stuck, replace(CONFIG, modalities="t"))
     assert scores["epochs"] == scores["best_epoch"] + 2 < 30
+
+
+def test_a_plateau_reduces_the_learning_rate_in_a_resumed_run_too(small: Dataset, tmp_path: Path) -> None:
+    stuck = replace(ONCE, epochs=5, lr=1e-12, lr_schedule="plateau", plateau_patience=0, patience=9)
+    text = RunConfig("fe2e", replace(CONFIG, modalities="t"), stuck)
+
+    def stop(epoch: int, score: float) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with init_distributed("cpu") as distributed:
+        train(small, text, tmp_path / "whole", distributed, QUIET)
+        with pytest.raises(KeyboardInterrupt):
+            train(small, text, tmp_path / "parts", distributed, QUIET, stop)
+        train(small, text, tmp_path / "parts", distributed, QUIET)
+    states = [checkpoints.load(tmp_path / name / "last.pt").resume["state"] for name in ("whole", "parts")]  # type: ignore[index]
+    assert states[0]["plateau"] == states[1]["plateau"]
+    assert states[0]["plateau"]["factor"] == pytest.approx(1e-4)
+
+
+def test_the_loss_of_probabilities_is_the_training_loss() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(6, 4, generator=draw), torch.randint(0, 2, (6, 4), generator=draw).float()
+    with init_distributed("cpu") as distributed:
+        stepper = Stepper(build("fe2e", "tiny", modalities="v"), ONCE, labels.numpy(), distributed)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=stepper.positive_weight)
+    assert stepper.loss(logits.sigmoid().numpy(), labels.numpy()) == pytest.approx(float(expected), rel=1e-6)
 
 
 # ---- settings
