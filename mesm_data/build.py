@@ -32,6 +32,8 @@ from mesm_data.faces.detector import Detection, FaceDetector
 from mesm_data.pool import WorkerFailed, advance, run_jobs
 from mesm_data.splits.split import Splits, make_splits
 from mesm_data.state import read_state
+from mesm_data.synth.synthetic_dataset import SUGGESTED
+from mesm_data.synth.tree import is_synthetic
 from mesm_data.utterance import Utterance, by_recording
 
 PARTS = "parts"
@@ -427,6 +429,7 @@ def _metadata(plan: Plan) -> dict[str, Any]:
         raw=plan.record["raw"],
         tools=TOOLS,
         about=corpora.about({"corpus": plan.corpus}),  # so that cards and reports need no corpus module
+        **({"suggested": SUGGESTED} if plan.jobs and is_synthetic(plan.jobs[0].raw) else {}),
     )
 
 

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from mesm_data import corpora
-from mesm_data.commands import Commands, expect_suffix
+from mesm_data.commands import Commands, OutFolder, expect_suffix
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, DataError
 
 CORPUS = click.Choice(corpora.names(), case_sensitive=False)
@@ -19,18 +19,6 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PAGE = click.Path(dir_okay=False, path_type=Path)
 OUTPUTS = Path("out")  # where `build` puts datasets and `verify-splits` looks for them
 SCHEMES = ("paper", "official", "random", "grouped", *(f"session:{n}" for n in range(1, 6)))
-
-
-class OutFolder(click.Path):
-    """A folder to write into, which need not be there; a link to nothing would fail only after hours."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = Path(value)
-        if path.is_symlink() and not path.exists():
-            self.fail(f"{path} is a link to {path.readlink()}, which is not there", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 OUT = OutFolder(file_okay=False, path_type=Path)
 
 

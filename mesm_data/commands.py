@@ -43,6 +43,16 @@ class Commands(click.Group):
         ctx.exit(1)
 
 
+class OutFolder(click.Path):
+    """A folder to write into, which need not be there; a link to nothing would fail only after hours."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value)
+        if path.is_symlink() and not path.exists():
+            self.fail(f"{path} is a link to {path.readlink()}, which is not there", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def expect_suffix(path: Path | None, option: str, *suffixes: str) -> None:
     """Raises click.BadParameter for a file, if one is asked for, whose suffix is not one of these."""
     if path is not None and path.suffix.lower() not in suffixes:

@@ -18,9 +18,20 @@ from filelock import FileLock, SoftFileLock, Timeout
 from mesm_data.errors import DataError
 from mesm_data.state import excerpt, read_state, to_json
 
+DEPTH = 3  # folders below the one given in which datasets are looked for
 LOCK = "lock"  # the file that is there while a process is at work in a folder, or was killed at it
 UNFINISHED = ".unfinished"
 NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what NFS, Lustre and network drives answer
+
+
+def datasets_below(folder: Path, depth: int = DEPTH) -> list[Path]:
+    """The finished datasets at or below a folder, sorted; a dataset's own folders are not searched."""
+    if (folder / "index.json").is_file():
+        return [folder]
+    if depth == 0 or not folder.is_dir():
+        return []
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [dataset for path in below for dataset in datasets_below(path, depth - 1)]
 
 
 # ---- whole files

@@ -8,13 +8,12 @@ from mesm_data import corpora
 from mesm_data.build import read_corpus
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError, SplitError
+from mesm_data.files import datasets_below
 from mesm_data.splits.expected import SPLITS, corpora_of_the_paper, read_expected, read_expected_file
 from mesm_data.splits.id_lists import cached_lists
 from mesm_data.splits.split_report import SplitReport, verdict
 from mesm_data.splits.verify import COLUMNS, verify_corpus, verify_rows
 from mesm_data.utterance import Utterance
-
-DEPTH = 3  # folders below the one given in which datasets are looked for
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,6 @@ def check_folder(folder: Path, strict: bool = False) -> list[Check]:
 def is_dataset(folder: Path) -> bool:
     """True for a folder in which a build has begun or finished."""
     return (folder / "index.json").is_file() or (folder / "build.json").is_file()
-
-
-def datasets_below(folder: Path, depth: int = DEPTH) -> list[Path]:
-    """The finished datasets at or below a folder, sorted; a dataset's own folders are not searched."""
-    if (folder / "index.json").is_file():
-        return [folder]
-    if depth == 0 or not folder.is_dir():
-        return []
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [dataset for path in below for dataset in datasets_below(path, depth - 1)]
 
 
 def _utterances(corpus: str, given: Given) -> list[Utterance] | None:

@@ -35,7 +35,7 @@ LAYERS = {
         "loader runs",
         "evaluation",
         "training prediction",
-        "experiments api",
+        "experiments api options",
         "cli",
         "__main__",
     ),
@@ -48,7 +48,7 @@ HANDED_UP = ("mesm_data.dataset.reader", "mesm_model.loader")
 HOMES = {
     "av": {"mesm_data/media/", "mesm_data/synth/"},
     "chardet": {"mesm_model/prediction/transcripts.py"},
-    "click": {"mesm_data/cli.py", "mesm_data/commands.py", "mesm_model/cli.py"},
+    "click": {"mesm_data/cli.py", "mesm_data/commands.py", "mesm_model/cli.py", "mesm_model/options.py"},
     "facenet_pytorch": {"mesm_data/faces/mtcnn.py"},
     "faster_whisper": {"mesm_model/prediction/transcripts.py"},
     "ffmpeg": {"mesm_data/media/encode.py"},

@@ -34,6 +34,11 @@ class Expectation:
     doubtful: Mapping[str, str] = field(default_factory=dict)
 
 
+def is_synthetic(raw: Path) -> bool:
+    """True for the raw folder of a corpus that `synth` wrote."""
+    return (raw / "expected.json").is_file()
+
+
 def new_tree(out: Path) -> None:
     """Make the folder. Raises DataError where something is there: it must hold what expected.json lists, no more."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -38,6 +38,11 @@ def train_settings() -> dict[str, Setting]:
     return _fields(Path(__file__).with_name("settings.py"), "TrainSettings")
 
 
+def takes_features(model: str) -> bool:
+    """True for a two-phase model, which reads fixed features instead of text, audio and faces."""
+    return "text_size" in _fields(models.path(model), "Config")
+
+
 def summary(model: str) -> str:
     """The first line of a model's docstring."""
     return (ast.get_docstring(_parsed(models.path(model))) or "").partition("\n")[0]

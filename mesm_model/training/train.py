@@ -106,6 +106,8 @@ class Trainer:
         self.dataset, self.name, self.config, self.settings = dataset, run.model, run.config, run.settings
         self.out, self.distributed, self.runtime = out, distributed, runtime
         set_deterministic(self.settings.deterministic)
+        for split in ("train", "valid"):
+            dataset.split(split)  # an error now, not after the text encoder is made
         encoder = self._prepare_text() if checkpoints.reads_text(self.config) else None
         self.parts = {
             split: open_part(dataset, split, encoder, runtime.cache)
@@ -270,9 +272,8 @@ class Trainer:
     def _prepare_text(self) -> Path:
         """The folder of the text encoder; the main process makes it."""
         folder = self.out / TEXT
-        # Every process opens the split: waiting at a barrier while the main one copies it would time out after minutes.
-        texts = open_part(self.dataset, "train", None, self.runtime.cache).texts
         if self.distributed.is_main:
+            texts = [row["text"] for row in self.dataset.rows(["text"], "train")]
             text.prepare(self.config.text_encoder, texts, folder, self.settings.max_tokens, self.settings.seed)
         self.distributed.wait()
         return folder

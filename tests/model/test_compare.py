@@ -248,7 +248,7 @@ def test_the_command_leaves_out_what_is_no_run_and_writes_every_form(runs: Path,
         arguments += [f"--{option}", str(tmp_path / "new" / option)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "notes: no finished run, left out" in result.output
+    assert "notes: no finished run, skipped" in result.output
     assert "sound_only" in result.output
     beginnings = {"out": "<!doctype html>", "csv": "name,model", "latex": r"\begin{tabular}"}
     for option, beginning in beginnings.items():

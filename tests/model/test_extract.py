@@ -97,7 +97,7 @@ def test_a_glove_file_is_cut_down_to_the_words_and_gives_the_emotions_their_vect
     told = [word for words in planted.WORDS.values() for word in words]
     write_table(tmp_path / "glove.txt", hashed([*told, *few.emotions, *(f"other{n}" for n in range(50))], size=8))
     result = CliRunner().invoke(
-        main, ["features", str(few.folder), "--out", str(tmp_path / "f"), "--glove", str(tmp_path / "glove.txt")]
+        main, ["features", str(few.folder), "--out", str(tmp_path / "f"), "--text", f"glove:{tmp_path / 'glove.txt'}"]
     )
     assert result.exit_code == 0, result.output
     assert "vectors of glove.txt" in result.output
@@ -190,14 +190,6 @@ def test_an_imported_set_of_other_utterances_is_refused_and_another_can_be_taken
     assert about["sets"]["a"]["missing"] == 19
     with pytest.raises(DataError, match=r"with audio opensmile:.*, now asked for with audio bark_mfcc"):
         make_features(few, tmp_path / "f", USUAL, quiet=True)
-
-
-def test_words_are_taken_from_one_place(few: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "glove.txt").write_text("fine 0.1 0.2\n")
-    arguments = ["--out", str(tmp_path / "f"), "--glove", str(tmp_path / "glove.txt"), "--text", "hash"]
-    result = CliRunner().invoke(main, ["features", str(few.folder), *arguments])
-    assert result.exit_code == 2
-    assert "--glove FILE and --text say the same thing; give one of them" in result.output
 
 
 def test_a_glove_file_without_any_of_the_words_is_refused(few: Dataset, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_imported_features_cannot_be_made_anew_and_that_is_told(
     train(dataset, choice, tmp_path / "run", ranks, RuntimeOptions(quiet=True))
     result = CliRunner().invoke(main, ["robustness", str(tmp_path / "run"), str(small.folder), "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    assert "noise, 10 dB: cannot be done to imported features, left out" in result.output
+    assert "noise, 10 dB: impossible for imported features, skipped" in result.output
     assert "no audio" in result.output
 
 

@@ -1,15 +1,19 @@
 """Many runs of one question: a line a run, the picture, and nothing trained twice."""
 
 import csv
+import os
+import signal
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
+from mesm_model.evaluation import paper
 from mesm_model.experiments import sweep as many
-from mesm_model.runs.settings import RunConfig, RuntimeOptions, resolve_config
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, resolve_config, with_values
 
 QUIET = RuntimeOptions(quiet=True)
 TINY = ["width=2", "hidden=8", "embed_dim=4", "heads=1", "feed_forward=8", "epochs=1"]
@@ -37,10 +41,52 @@ def test_a_sweep_writes_a_line_a_run_and_one_picture_and_trains_nothing_twice(sm
     picture = (tmp_path / "sweep.svg").read_text()
     assert "Acc, predict nothing" in picture
     assert "not the paper's albert-base-v2" in picture
+    assert {f"{kind}" for kind in ("Acc", "WAcc", "F1") if f"<!-- {kind} -->" in picture} == {"Acc", "WAcc", "F1"}
+    assert "the paper" not in picture.replace("not the paper's albert", "")  # its figures are of another corpus
     before = written(tmp_path)
     assert len(before) == 4
     assert many.sweep(small, choice(small, "mesm"), [0.3, 1.0], 2, tmp_path, "cpu", QUIET, workers=1) == rows
     assert written(tmp_path) == before
+    assert (tmp_path / "sweep.svg").read_text() == picture
+
+
+def test_the_papers_curves_are_drawn_beside_its_own_corpora(small: Dataset, tmp_path: Path) -> None:
+    rows = [many.Row(f"{p:g}", 0, {"acc": 0.8, "wacc": 0.7, "f1": 0.5, "auc": 0.8}, 1.0, p) for p in (0.5, 1.0)]
+    for corpus, curves in (("iemocap", 2), ("mosei", 1)):
+        emotions = paper.figures()["scores"][corpus]["emotions"]
+        index = small.index | {"corpus": corpus, "split": "paper", "emotions": emotions}
+        many.draw(tmp_path / "sweep.svg", rows, Dataset(small.folder, index))
+        assert (tmp_path / "sweep.svg").read_text().count("<!-- WAcc, the paper's Figure 5 -->") == curves - 1
+        assert (tmp_path / "sweep.svg").read_text().count("<!-- the paper -->") == 1
+
+
+def test_a_killed_run_of_many_is_trained_again_and_named_where_it_dies_each_time(
+    small: Dataset, tmp_path: Path
+) -> None:
+    run = choice(small, "fe2e")
+    once, always = (
+        many.RunSpec(name, tmp_path / name, small, with_values(run, modalities="t"), "cpu", QUIET)
+        for name in ("once", "always")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many, "run_one", die_once)
+        assert set(many.run_all([once], workers=2)) == {once.out}
+        patch.setattr(many, "run_one", die)
+        with pytest.raises(DataError, match=r"always: the worker process died .*; the same command resumes here"):
+            many.run_all([always], workers=2)
+    assert set(many.run_all([always, once], workers=1)) == {always.out, once.out}
+
+
+def die(spec: many.RunSpec) -> None:
+    """As the system does when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(spec: many.RunSpec) -> dict[str, Any]:
+    if not spec.out.with_suffix(".died").exists():
+        spec.out.with_suffix(".died").touch()
+        die(spec)
+    return many.run_one(spec)
 
 
 def test_at_p_1_the_work_is_that_of_fe2e_but_for_borders_and_attention(small: Dataset, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_under_torchrun_the_same_command_gives_the_same_run(small: Dataset, undi
         "--nproc-per-node",
         "2",
         "-m",
-        "mesm_model.cli",
+        "mesm_model",
     ]
     command += ["train", str(small.folder), "--model", "mesm", "--device", "cpu", "--out", str(tmp_path / "two")]
     command += [word for name, value in values.items() for word in ("--set", f"{name}={value}")]

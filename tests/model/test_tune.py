@@ -121,6 +121,22 @@ def test_a_study_cut_short_loses_its_last_line_and_one_that_is_none_is_told(
         search(featured, out, 6)
 
 
+@pytest.mark.parametrize(
+    "change", [('"op_code"', '"op_cod"'), ('"trial_id":0', '"trial_id":77'), ('"folder"', '"f"')]
+)
+def test_a_study_whose_lines_were_changed_is_one_line(
+    change: tuple[str, str], searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(searched[0], tmp_path / "changed"))
+    study = out / "study.log"
+    assert change[0] in study.read_text()
+    study.write_text(study.read_text().replace(*change))
+    with pytest.raises(
+        DataError, match=r"study.log: not a study that Optuna wrote \(.*\); give another --out, or delete"
+    ):
+        search(featured, out, 6)
+
+
 def test_the_lock_of_a_killed_search_on_its_study_is_taken_away(featured: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "out"
     search(featured, out, 1)
