@@ -29,7 +29,7 @@ from mesm_model.runs.folder import text_folder
 
 
 @dataclass(frozen=True, eq=False)
-class LoadedRun:
+class RunOnSplit:
     """The best checkpoint of a run and the split of a dataset that it is evaluated on."""
 
     checkpoint: Checkpoint
@@ -38,7 +38,7 @@ class LoadedRun:
     part: Part
 
 
-def open_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None) -> LoadedRun:
+def open_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None) -> RunOnSplit:
     """Load a run's best checkpoint, its model on the device of `ranks`, and open `split` of the dataset.
 
     Raises CheckpointError for data of another recipe, with other emotions or other features; DataError for a split that
@@ -49,7 +49,7 @@ def open_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache:
     model = checkpoints.build_model(checkpoint, folder).to(ranks.device)
     dataset = as_model_input(dataset, checkpoint.model, model.config)
     checkpoints.check_data(checkpoint, dataset, run)
-    return LoadedRun(checkpoint, model, dataset, open_part(dataset, split, text_folder(model, folder), cache))
+    return RunOnSplit(checkpoint, model, dataset, open_part(dataset, split, text_folder(model, folder), cache))
 
 
 def evaluate(
@@ -66,7 +66,7 @@ def evaluate(
     return report, loaded.part, probability
 
 
-def probabilities_of(loaded: LoadedRun, ranks: Distributed, workers: int = 0) -> np.ndarray:
+def probabilities_of(loaded: RunOnSplit, ranks: Distributed, workers: int = 0) -> np.ndarray:
     """float32 [n, E], computed with the precision and batch memory of the training."""
     settings = loaded.checkpoint.settings
     return probabilities(loaded.model, loaded.part, ranks, settings["precision"], settings["batch_memory_mb"], workers)

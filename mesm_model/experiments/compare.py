@@ -18,7 +18,7 @@ import numpy as np
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.errors import DataError
 from mesm_model.evaluation import metrics, paper
-from mesm_model.evaluation.evaluate import LoadedRun, open_run, probabilities_of
+from mesm_model.evaluation.evaluate import RunOnSplit, open_run, probabilities_of
 from mesm_model.evaluation.flops import count_part
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.features import store
@@ -202,7 +202,7 @@ def _check_same(run: Path, dataset: Dataset) -> None:
         )
 
 
-def _entry(name: str, opened: Sequence[LoadedRun], ranks: Distributed) -> Entry:
+def _entry(name: str, opened: Sequence[RunOnSplit], ranks: Distributed) -> Entry:
     labels = opened[0].part.labels
     probability, seconds = [], []
     for one in opened:
@@ -226,7 +226,7 @@ def _entry(name: str, opened: Sequence[LoadedRun], ranks: Distributed) -> Entry:
     )
 
 
-def _inputs(opened: LoadedRun) -> str:
+def _inputs(opened: RunOnSplit) -> str:
     modalities = opened.model.config.modalities
     found = store.features_info(opened.dataset)
     if found is not None:

@@ -28,7 +28,7 @@ from mesm_data.media.mel import mel_filters
 from mesm_data.utterance import Source, Utterance
 from mesm_model.batch import Example
 from mesm_model.evaluation import metrics
-from mesm_model.evaluation.evaluate import LoadedRun, open_run, probabilities_of
+from mesm_model.evaluation.evaluate import RunOnSplit, open_run, probabilities_of
 from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES, Scores
 from mesm_model.evaluation.tables import aligned, percent
 from mesm_model.features import store
@@ -152,7 +152,7 @@ def damage_clip(utterance: Utterance, clip: Clip, damage: Damage, recipe: Recipe
     return utterance, replace(clip, **{name: (array.T * seen).T.astype(array.dtype) for name, array in arrays.items()})
 
 
-def damaged_part(loaded: LoadedRun, folder: Path, damage: Damage) -> Any:
+def damaged_part(loaded: RunOnSplit, folder: Path, damage: Damage) -> Any:
     """The split that a model is tried on, damaged; `folder` is the run's."""
     if loaded.part.features is None:
         return _DamagedPart(loaded, text_folder(loaded.model, folder), damage)
@@ -163,7 +163,7 @@ def damaged_part(loaded: LoadedRun, folder: Path, damage: Damage) -> Any:
 class _DamagedPart:
     """A split for an end-to-end model, damaged as it is read."""
 
-    def __init__(self, loaded: LoadedRun, encoder: Path | None, damage: Damage) -> None:
+    def __init__(self, loaded: RunOnSplit, encoder: Path | None, damage: Damage) -> None:
         self.part, self.encoder, self.damage = loaded.part, encoder, damage
         self.recipe = loaded.dataset.recipe
         rates = loaded.dataset.rows(["id", "sample_rate"], self.part.name)
@@ -203,7 +203,7 @@ def _as_clip(example: Example, sample_rate: int) -> tuple[Utterance, Clip]:
     )
 
 
-def _damaged_features(loaded: LoadedRun, damage: Damage) -> Ragged:
+def _damaged_features(loaded: RunOnSplit, damage: Damage) -> Ragged:
     """The features of one modality, computed again from damaged clips; no rows for a missing modality."""
     assert loaded.part.features is not None
     if damage.kind == "missing":
@@ -218,7 +218,7 @@ def _damaged_features(loaded: LoadedRun, damage: Damage) -> Ragged:
     return Ragged(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
 
 
-def _allows(loaded: LoadedRun, damage: Damage) -> bool:
+def _allows(loaded: RunOnSplit, damage: Damage) -> bool:
     """False for imported features: they cannot be computed again."""
     found = store.features_info(loaded.dataset)
     if found is None or damage.kind == "missing":

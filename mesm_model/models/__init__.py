@@ -7,11 +7,9 @@ SUGGESTED (training settings), SPACE (what `mesm tune` searches) and PRESETS.
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
-from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
 from mesm_data.errors import DataError
 
@@ -22,7 +20,6 @@ class SettingError(DataError):
 
 MODALITIES = {"t": "text", "a": "audio", "v": "vision"}
 PRESETS = ("published",)  # what `preset` knows
-_FLAGS = {"true": True, "false": False}
 
 
 def names() -> list[str]:
@@ -40,18 +37,6 @@ def path(name: str) -> Path:
     if name not in names():
         raise SettingError(f"model {name!r}: expected one of {', '.join(names())}")
     return Path(__file__).with_name(f"{name.replace('-', '_')}.py")
-
-
-def apply_settings(config: Any, settings: Iterable[str]) -> Any:
-    """A copy of `config` with each "name=value" of `settings` set. Raises SettingError for what cannot be set."""
-    kinds = get_type_hints(type(config))
-    values = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or name not in kinds:
-            raise SettingError(f"setting {setting!r}: expected name=value with one of {_listed(config, kinds)}")
-        values[name] = _read(setting, text, kinds[name])
-    return replace(config, **values)
 
 
 def preset(model: str, name: str, corpus: str) -> dict[str, Any]:
@@ -78,17 +63,3 @@ def check(holds: bool, name: str, found: object, expected: str) -> None:
     """Raises SettingError for a value that cannot be, unless `holds`."""
     if not holds:
         raise SettingError(f"setting {name}: found {found!r}, expected {expected}")
-
-
-def _read(setting: str, text: str, kind: type) -> object:
-    try:
-        return _FLAGS[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        expected = "true or false" if kind is bool else {int: "a whole number", float: "a number"}[kind]
-        raise SettingError(f"setting {setting!r}: found {text!r}, expected {expected}") from None
-
-
-def _listed(config: Any, kinds: dict[str, type]) -> str:
-    return ", ".join(
-        f"{field.name} ({kinds[field.name].__name__}, {getattr(config, field.name)})" for field in fields(config)
-    )

@@ -9,7 +9,12 @@ import torch
 from mesm_data.dataset.reader import Dataset, open_dataset
 from mesm_data.synth import planted, synthetic_dataset
 from mesm_model.features import extract, store, word_vectors
+from mesm_model.models import fe2e
 from mesm_model.models.common import text
+from mesm_model.runs.distributed import init_distributed
+from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings
+from mesm_model.training.train import train
+from tests.model.narrow import NARROW
 
 # The matrices of these tests are small, and tests run beside each other: more threads than free cores wait in turn.
 torch.set_num_threads(1)
@@ -31,6 +36,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder: Path = tmp_path_factory.mktemp("data") / "small"
     planted.write_planted(folder, {"train": 48, "valid": 20, "test": 20})
     return open_dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def fe2e_run(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a narrow FE2E trained for two epochs, with a name that HTML must escape. Not to be changed."""
+    out: Path = tmp_path_factory.mktemp("runs") / "a & <b>"
+    config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
+    run = RunConfig("fe2e", config, TrainSettings(epochs=2, batch=16, lr=1e-3))
+    with init_distributed("cpu") as distributed:
+        train(small, run, out, distributed, RuntimeOptions(quiet=True))
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from mesm_model.runs.checkpoint import Checkpoint, CheckpointError, build_model,
 from tests.model.narrow import NARROW, batch
 
 
-def made_up(dataset: Dataset, encoder: str, run: Path) -> tuple[Checkpoint, Any]:
-    """A checkpoint in the folder `run`, of a model as it is drawn, and that model."""
+def write_checkpoint(dataset: Dataset, encoder: str, run: Path) -> tuple[Checkpoint, Any]:
+    """A checkpoint of an untrained model in the folder `run`, and that model."""
     shutil.copytree(encoder, run / "text")
     config = fe2e.Config(**NARROW | {"text_encoder": "tiny"})
     model = checkpoints.make_model("fe2e", config, run)
@@ -41,7 +41,7 @@ def made_up(dataset: Dataset, encoder: str, run: Path) -> tuple[Checkpoint, Any]
 
 
 def test_what_was_saved_is_loaded_and_gives_the_same_logits(small: Dataset, encoder: str, tmp_path: Path) -> None:
-    saved, model = made_up(small, encoder, tmp_path / "run")
+    saved, model = write_checkpoint(small, encoder, tmp_path / "run")
     moved = (tmp_path / "run").rename(tmp_path / "moved")
     loaded = load(moved)
     assert {k: v for k, v in vars(loaded).items() if k != "weights"} == {
@@ -54,7 +54,7 @@ def test_what_was_saved_is_loaded_and_gives_the_same_logits(small: Dataset, enco
 
 @pytest.mark.parametrize("broken", ["cut", "text", "empty"])
 def test_a_file_that_is_no_whole_checkpoint_says_so(broken: str, small: Dataset, encoder: str, tmp_path: Path) -> None:
-    made_up(small, encoder, tmp_path / "run")
+    write_checkpoint(small, encoder, tmp_path / "run")
     path = tmp_path / "run" / "best.pt"
     path.write_bytes({"cut": path.read_bytes()[:5000], "text": b"hello world", "empty": b""}[broken])
     with pytest.raises(CheckpointError, match=r"best.pt: not a whole checkpoint of mesm \("):
@@ -62,7 +62,7 @@ def test_a_file_that_is_no_whole_checkpoint_says_so(broken: str, small: Dataset,
 
 
 def test_a_flipped_bit_is_refused_or_changes_nothing(small: Dataset, encoder: str, tmp_path: Path) -> None:
-    saved, _ = made_up(small, encoder, tmp_path / "run")
+    saved, _ = write_checkpoint(small, encoder, tmp_path / "run")
     path, expected = tmp_path / "run" / "best.pt", digest_of(vars(saved))
     whole, draw = path.read_bytes(), random.Random(0)
     refused = 0
@@ -85,7 +85,7 @@ def test_the_digest_tells_values_types_keys_and_shapes_apart() -> None:
 
 
 def test_a_changed_tokenizer_is_refused(small: Dataset, encoder: str, tmp_path: Path) -> None:
-    saved, _ = made_up(small, encoder, tmp_path / "run")
+    saved, _ = write_checkpoint(small, encoder, tmp_path / "run")
     words = tmp_path / "run" / "text" / "tokenizer.json"
     words.write_text(words.read_text().replace('"happy"', '"sappy"', 1) + " ")
     with pytest.raises(CheckpointError, match=r"text/tokenizer.json: changed since training; copy the run again"):
@@ -98,20 +98,20 @@ def test_a_changed_tokenizer_is_refused(small: Dataset, encoder: str, tmp_path: 
 def test_a_folder_of_several_seeds_names_them(small: Dataset, encoder: str, tmp_path: Path) -> None:
     for seed in (0, 1):
         (tmp_path / "all" / f"seed-{seed}").mkdir(parents=True)
-        made_up(small, encoder, tmp_path / "all" / f"seed-{seed}")
+        write_checkpoint(small, encoder, tmp_path / "all" / f"seed-{seed}")
     with pytest.raises(CheckpointError, match=r"all: holds the runs seed-0, seed-1; give one of them, as .*all/seed-0"):
         load(tmp_path / "all")
 
 
-def test_what_is_no_checkpoint_is_never_told_with_torchs_advice_to_read_it_unsafely(tmp_path: Path) -> None:
+def test_a_refusal_never_repeats_torchs_advice_to_read_unsafely(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_text('{"step": 1}')
     with pytest.raises(CheckpointError, match=r"not a whole checkpoint of mesm \(.*\); take another one") as refused:
         load(tmp_path)
     assert "weights_only" not in str(refused.value)
 
 
-def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(small: Dataset, encoder: str, tmp_path: Path) -> None:
-    saved, _ = made_up(small, encoder, tmp_path / "run")
+def test_a_full_disk_is_reported_and_leaves_the_older_checkpoint(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = write_checkpoint(small, encoder, tmp_path / "run")
     before = (tmp_path / "run" / "best.pt").read_bytes()
     room = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, room[1]))
@@ -127,7 +127,7 @@ def test_a_full_disk_is_told_and_leaves_the_older_checkpoint(small: Dataset, enc
 
 
 def test_a_checkpoint_for_resuming_is_no_model_to_evaluate(small: Dataset, encoder: str, tmp_path: Path) -> None:
-    saved, _ = made_up(small, encoder, tmp_path / "run")
+    saved, _ = write_checkpoint(small, encoder, tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"last.pt is for resuming and has no thresholds; give best.pt"):
         build_model(replace(saved, thresholds=[]), tmp_path / "run")
 
@@ -151,8 +151,8 @@ def test_nothing_where_a_run_should_be_says_what_was_expected(tmp_path: Path) ->
         load(tmp_path)
 
 
-def test_weights_of_other_sizes_or_a_lost_text_encoder_are_told(small: Dataset, encoder: str, tmp_path: Path) -> None:
-    saved, _ = made_up(small, encoder, tmp_path / "run")
+def test_weights_of_other_sizes_and_a_lost_encoder_are_refused(small: Dataset, encoder: str, tmp_path: Path) -> None:
+    saved, _ = write_checkpoint(small, encoder, tmp_path / "run")
     older = Checkpoint(
         **{**vars(saved), "config": {k: v for k, v in saved.config.items() if k != "positional_encoding"}}
     )
@@ -168,7 +168,7 @@ def test_weights_of_other_sizes_or_a_lost_text_encoder_are_told(small: Dataset, 
 def test_other_emotions_are_refused_naming_both(
     small: Dataset, other_emotions: Dataset, encoder: str, tmp_path: Path
 ) -> None:
-    saved, _ = made_up(small, encoder, tmp_path / "run")
+    saved, _ = write_checkpoint(small, encoder, tmp_path / "run")
     check_data(saved, small, tmp_path)
     with pytest.raises(CheckpointError) as refused:
         check_data(saved, other_emotions, Path("runs/mine"))
@@ -177,13 +177,13 @@ def test_other_emotions_are_refused_naming_both(
 
 
 def test_another_recipe_is_refused_naming_both_and_what_differs(small: Dataset, encoder: str, tmp_path: Path) -> None:
-    saved, _ = made_up(small, encoder, tmp_path / "run")
+    saved, _ = write_checkpoint(small, encoder, tmp_path / "run")
     index = small.index | {"recipe_digest": "f" * 64, "recipe": small.index["recipe"] | {"sample_rate": 44_100}}
     with pytest.raises(CheckpointError) as refused:
         check_data(saved, Dataset(Path("out/other"), index), Path("runs/mine"))
-    told = str(refused.value)
-    assert f"of recipe {small.index['recipe_digest'][:12]}" in told
-    assert "recipe ffffffffffff: sample_rate 16000 there, 44100 here." in told
+    message = str(refused.value)
+    assert f"of recipe {small.index['recipe_digest'][:12]}" in message
+    assert "recipe ffffffffffff: sample_rate 16000 there, 44100 here." in message
 
 
 def test_a_run_remembers_what_it_was_made_with() -> None:

@@ -21,30 +21,15 @@ from mesm_model.evaluation.inference import probabilities
 from mesm_model.evaluation.pointing import pointing
 from mesm_model.evaluation.scores import from_json, spread, spread_text, to_json, to_text
 from mesm_model.loader import open_part
-from mesm_model.models import fe2e
 from mesm_model.models.common.attention import TracedLevel
 from mesm_model.runs.checkpoint import CheckpointError, build_model, load, save
-from mesm_model.runs.distributed import Distributed, init_distributed
+from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import seeds_of
-from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings
-from mesm_model.training.train import train
-from tests.model.narrow import NARROW
 
 
-@pytest.fixture(scope="module")
-def run(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a trained run."""
-    out = tmp_path_factory.mktemp("runs") / "fe2e"
-    config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
-    with init_distributed("cpu") as ranks:
-        train(
-            small,
-            RunConfig("fe2e", config, TrainSettings(epochs=1, batch=16, lr=1e-3)),
-            out,
-            ranks,
-            RuntimeOptions(quiet=True),
-        )
-    return out
+@pytest.fixture
+def run(fe2e_run: Path) -> Path:
+    return fe2e_run
 
 
 @pytest.fixture

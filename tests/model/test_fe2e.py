@@ -9,6 +9,7 @@ import torch
 from mesm_data.errors import DataError
 from mesm_model import models
 from mesm_model.batch import collate
+from mesm_model.runs.declared import check_assignments
 from tests.model.narrow import EMOTIONS, batch, build, example
 
 ALL_MODALITIES = ["".join(chosen) for size in (1, 2, 3) for chosen in itertools.combinations("tav", size)]
@@ -105,20 +106,18 @@ def test_an_unknown_model_is_refused_with_those_there_are() -> None:
 
 
 def test_settings_are_read_by_the_type_of_their_field() -> None:
-    config = models.load("fe2e").Config()
-    changed = models.apply_settings(config, ["width=8", "dropout=0.5", "positional_encoding=False", "modalities=ta"])
-    assert (changed.width, changed.dropout, changed.positional_encoding, changed.modalities) == (8, 0.5, False, "ta")
-    assert models.apply_settings(config, []) == config
+    given = check_assignments("fe2e", ["width=8", "dropout=0.5", "positional_encoding=False", "modalities=ta"])
+    assert given == {"width": 8, "dropout": 0.5, "positional_encoding": False, "modalities": "ta"}
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         (
-            "positons=false",
-            "setting 'positons=false': expected name=value with one of emotions (int, 6), modalities (str",
+            "widht=8",
+            "setting 'widht': neither fe2e nor its training has it; did you mean width?",
         ),
-        ("width", "setting 'width': expected name=value"),
+        ("width", "setting 'width': found no =, expected NAME=VALUE, as width=64"),
         ("width=many", "setting 'width=many': found 'many', expected a whole number"),
         ("width=0", "setting width: found 0, expected more than 0"),
         ("positional_encoding=maybe", "setting 'positional_encoding=maybe': found 'maybe', expected true or false"),
@@ -135,7 +134,7 @@ def test_settings_are_read_by_the_type_of_their_field() -> None:
 )
 def test_a_setting_that_cannot_be_is_refused_in_one_line(setting: str, message: str) -> None:
     with pytest.raises(DataError) as refused:
-        models.apply_settings(models.load("fe2e").Config(), [setting])
+        models.load("fe2e").Config(**check_assignments("fe2e", [setting]))
     assert str(refused.value).startswith(message)
 
 

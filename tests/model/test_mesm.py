@@ -12,6 +12,7 @@ from mesm_data.errors import DataError
 from mesm_model import models
 from mesm_model.batch import Batch, collate
 from mesm_model.models.common.attention import GRADIENTS, Trace
+from mesm_model.runs.declared import check_assignments
 from mesm_model.sparse.conv import from_conv2d
 from tests.model.narrow import EMOTIONS, batch, build, example
 from tests.model.test_fe2e import ALL_MODALITIES, unmoved
@@ -268,5 +269,5 @@ def test_bfloat16_autocast_trains_and_leaves_the_logits_in_single_precision(enco
 )
 def test_a_setting_that_cannot_be_is_refused_in_one_line(setting: str, message: str) -> None:
     with pytest.raises(DataError) as refused:
-        models.apply_settings(models.load("mesm").Config(), [setting])
+        models.load("mesm").Config(**check_assignments("mesm", [setting]))
     assert str(refused.value) == message

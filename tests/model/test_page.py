@@ -7,30 +7,13 @@ from typing import Any
 
 import pytest
 
-from mesm_data.dataset.reader import Dataset
 from mesm_model.evaluation.page import _thinned
-from mesm_model.models import fe2e
-from mesm_model.runs.distributed import init_distributed
-from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings
-from mesm_model.training.train import train
 from tests.browser import needs_chromium, open_browser
-from tests.model.narrow import NARROW
 
 
-@pytest.fixture(scope="module")
-def run(small: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a trained run, with a name that HTML would stumble over."""
-    out = tmp_path_factory.mktemp("runs") / "a & <b>"
-    config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
-    with init_distributed("cpu") as ranks:
-        train(
-            small,
-            RunConfig("fe2e", config, TrainSettings(epochs=2, batch=16, lr=1e-3)),
-            out,
-            ranks,
-            RuntimeOptions(quiet=True),
-        )
-    return out
+@pytest.fixture
+def run(fe2e_run: Path) -> Path:
+    return fe2e_run
 
 
 def test_the_page_holds_every_score_threshold_and_setting(run: Path) -> None:

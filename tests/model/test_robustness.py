@@ -19,12 +19,10 @@ from mesm_model.evaluation.evaluate import open_run
 from mesm_model.experiments import robustness as trying
 from mesm_model.experiments.robustness import CLEAN, Damage, add_noise, black_out, damaged_part, damages, drop_words
 from mesm_model.features.extract import FeatureSpec
-from mesm_model.models import fe2e
 from mesm_model.runs.distributed import Distributed, init_distributed
-from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings, resolve_config
+from mesm_model.runs.settings import RuntimeOptions, resolve_config
 from mesm_model.training.train import train
 from tests.model.conftest import with_features
-from tests.model.narrow import NARROW
 
 RECIPE = Recipe()
 
@@ -35,18 +33,9 @@ def ranks() -> Iterator[Distributed]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def end_to_end(small: Dataset, ranks: Distributed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "fe2e"
-    config = fe2e.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
-    train(
-        small,
-        RunConfig("fe2e", config, TrainSettings(epochs=1, batch=16, lr=1e-3)),
-        out,
-        ranks,
-        RuntimeOptions(quiet=True),
-    )
-    return out
+@pytest.fixture
+def end_to_end(fe2e_run: Path) -> Path:
+    return fe2e_run
 
 
 @pytest.fixture(scope="module")

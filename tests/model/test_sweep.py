@@ -1,4 +1,4 @@
-"""Many runs of one question: a line a run, the picture, and nothing trained twice."""
+"""Many runs for one question: a line per run, the picture, and nothing trained twice."""
 
 import csv
 import os
@@ -27,21 +27,21 @@ def written(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in out.rglob("best.pt")}
 
 
-def test_a_sweep_writes_a_line_a_run_and_one_picture_and_trains_nothing_twice(small: Dataset, tmp_path: Path) -> None:
+def test_a_sweep_writes_a_line_per_run_and_one_picture_and_trains_nothing_twice(small: Dataset, tmp_path: Path) -> None:
     rows = many.sweep(small, choice(small, "mesm"), [0.3, 1.0], 2, tmp_path, "cpu", QUIET, workers=1)
     lines = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert [(line["top_p"], line["seed"]) for line in lines] == [("0.3", "0"), ("0.3", "1"), ("1", "0"), ("1", "1")]
     assert float(lines[0]["of_fe2e"]) < 0.5 < float(lines[2]["of_fe2e"])
     assert ElementTree.parse(tmp_path / "sweep.svg").getroot().tag.endswith("svg")
-    told = many.to_text(rows, small)
-    assert "per cent on test, mean and standard deviation over 2 seeds" in told
-    names = [line.split("  ")[0] for line in told.splitlines()[1:6]]
+    message = many.to_text(rows, small)
+    assert "per cent on test, mean and standard deviation over 2 seeds" in message
+    names = [line.split("  ")[0] for line in message.splitlines()[1:6]]
     assert names == ["0.3", "1", "predict nothing", "predict everything", "best constant"]
-    assert "not the paper's albert-base-v2" in told
+    assert "not the paper's albert-base-v2" in message
     picture = (tmp_path / "sweep.svg").read_text()
     assert "Acc, predict nothing" in picture
     assert "not the paper's albert-base-v2" in picture
-    assert {f"{kind}" for kind in ("Acc", "WAcc", "F1") if f"<!-- {kind} -->" in picture} == {"Acc", "WAcc", "F1"}
+    assert all(f"<!-- {kind} -->" in picture for kind in ("Acc", "WAcc", "F1"))
     assert "the paper" not in picture.replace("not the paper's albert", "")  # its figures are of another corpus
     before = written(tmp_path)
     assert len(before) == 4
@@ -111,9 +111,9 @@ def test_an_ablation_takes_every_model_with_every_set_of_modalities(small: Datas
 def test_the_papers_table_5_stands_beside_its_own_data() -> None:
     emotions = ["anger", "excited", "frustrated", "happiness", "neutral", "sadness"]
     index = {"corpus": "iemocap", "split": "paper", "emotions": emotions}
-    told = many.paper_table(Dataset(Path("out"), index), ["mesm", "fe2e"]).splitlines()
-    assert told[1].split() == ["mesm-tav", "84.4", "57.3"]
-    assert len(told) == 1 + 3 + 7
+    message = many.paper_table(Dataset(Path("out"), index), ["mesm", "fe2e"]).splitlines()
+    assert message[1].split() == ["mesm-tav", "84.4", "57.3"]
+    assert len(message) == 1 + 3 + 7
 
 
 def test_two_runs_at_once_give_what_one_after_the_other_gives(small: Dataset, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_no_process_scores_before_the_best_epoch_is_on_the_disk(small: Dataset, 
     assert same_scores(two, one)
 
 
-def test_processes_that_cannot_share_a_step_are_told_what_to_give(small: Dataset, tmp_path: Path) -> None:
+def test_processes_that_cannot_share_a_step_are_refused_with_what_to_give(small: Dataset, tmp_path: Path) -> None:
     with (
         init_distributed("cpu") as ranks,
         pytest.raises(DataError, match=r"2 processes cannot share evenly .* --set grad_accumulation=2"),
@@ -113,7 +113,7 @@ def test_processes_that_cannot_share_a_step_are_told_what_to_give(small: Dataset
         train(small, RunConfig("fe2e", CONFIG, ONCE), tmp_path / "run", replace(ranks, world=2), QUIET)
 
 
-def test_running_figures_of_a_step_do_not_depend_on_the_order_of_its_batches() -> None:
+def test_running_statistics_of_a_step_do_not_depend_on_the_order_of_its_batches() -> None:
     data = [torch.randn(8, 3, generator=torch.Generator().manual_seed(n)) for n in range(3)]
     seen = []
     for order in ([0, 1, 2], [2, 0, 1]):
@@ -142,18 +142,20 @@ def test_a_finished_run_is_not_trained_again(small: Dataset, tmp_path: Path) -> 
 
 def test_another_run_into_the_same_folder_is_refused_naming_the_field(small: Dataset, tmp_path: Path) -> None:
     run(small, tmp_path / "run")
-    for settings, config, told in (
+    for settings, config, message in (
         (replace(ONCE, lr=0.5), CONFIG, "settings.lr 0.001, now asked for with 0.5;"),
         (ONCE, replace(CONFIG, modalities="ta"), 'config.modalities "tav", now asked for with "ta";'),
     ):
-        with pytest.raises(DataError, match=f"holds a run with {told} give another --out, or delete .* to start over"):
+        with pytest.raises(
+            DataError, match=f"holds a run with {message} give another --out, or delete .* to start over"
+        ):
             run(small, tmp_path / "run", settings, config)
     planted.write_planted(tmp_path / "other", {"train": 4, "valid": 2}, seed=9)
     with pytest.raises(DataError, match=r"holds a run with data.content"):
         run(open_dataset(tmp_path / "other"), tmp_path / "run")
 
 
-def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_is_overwritten(small: Dataset, tmp_path: Path) -> None:
     about = {"model": "fe2e", "config": {}, "settings": {}, "data": {}}
     with init_distributed("cpu") as ranks, claim_run(tmp_path / "run", about, ranks):
         pass
@@ -161,7 +163,7 @@ def test_a_run_that_has_no_checkpoint_yet_gives_way(small: Dataset, tmp_path: Pa
 
 
 @pytest.mark.parametrize("left", ["last.pt", "best.pt", "scores.json"])
-def test_a_run_gives_way_to_no_other_while_anything_of_it_is_left(left: str, small: Dataset, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten_while_any_result_is_left(left: str, small: Dataset, tmp_path: Path) -> None:
     run(small, tmp_path / "run")
     for name in {"last.pt", "best.pt", "scores.json"} - {left}:
         (tmp_path / "run" / name).unlink()
@@ -169,7 +171,7 @@ def test_a_run_gives_way_to_no_other_while_anything_of_it_is_left(left: str, sma
         run(small, tmp_path / "run", replace(ONCE, seed=7))
 
 
-def test_a_run_that_ended_while_another_waited_is_not_gone_on_with(small: Dataset, tmp_path: Path) -> None:
+def test_a_run_that_ended_while_another_waited_is_not_resumed(small: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
 
     @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("run.json", r"run.json: not JSON \(.*\); .*delete .*run to start over"),
         (
@@ -226,13 +228,13 @@ def test_a_folder_with_other_things_or_another_process_in_it_is_left_alone(small
         ),
     ],
 )
-def test_a_damaged_file_in_the_folder_is_told_with_the_way_out(
-    name: str, told: str, small: Dataset, tmp_path: Path
+def test_a_damaged_file_in_the_folder_is_one_line_with_the_way_out(
+    name: str, message: str, small: Dataset, tmp_path: Path
 ) -> None:
     run(small, tmp_path / "run")
     whole = read_scores(tmp_path / "run")
     (tmp_path / "run" / name).write_text("{")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         run(small, tmp_path / "run")
     if name == "scores.json":
         (tmp_path / "run" / name).unlink()
@@ -275,7 +277,9 @@ def test_a_run_that_learned_nothing_says_so(
     assert "no epoch beat a constant decision on valid (AUC 0.5)" in capsys.readouterr().err
 
 
-def test_a_torn_last_checkpoint_is_told_and_the_run_begins_again_without_it(small: Dataset, tmp_path: Path) -> None:
+def test_a_damaged_last_checkpoint_is_refused_and_the_run_starts_over_without_it(
+    small: Dataset, tmp_path: Path
+) -> None:
     whole, out = run(small, tmp_path / "run"), tmp_path / "run"
     log = (out / "log.jsonl").read_text()
     (out / "scores.json").unlink()
@@ -350,7 +354,7 @@ def test_the_loss_of_probabilities_is_the_training_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"lr": 0.0}, "setting lr: found 0.0, expected more than 0"),
         ({"precision": "fp8"}, "setting precision: found 'fp8', expected one of fp32, bf16, fp16"),
@@ -358,8 +362,8 @@ def test_the_loss_of_probabilities_is_the_training_loss() -> None:
         ({"seed": -1}, "setting seed: found -1, expected 0 or more"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         TrainSettings(**wrong)
 
 
@@ -379,26 +383,26 @@ def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], s
     assert all(0 <= value <= 1 for value in means.values())
 
 
-def test_a_small_clip_keeps_the_gradient_from_counting(small: Dataset, tmp_path: Path) -> None:
-    """Adam does not care for the scale of gradients, but the log tells the norm before clipping."""
+def test_the_log_has_the_norm_before_clipping(small: Dataset, tmp_path: Path) -> None:
+    """Adam is invariant to the scale of gradients, so the log is where clipping shows."""
     run(small, tmp_path / "run", replace(ONCE, grad_clip_norm=1e-3))
     norms = [line["gradient"] for line in read_log(tmp_path / "run") if "step" in line]
     assert min(norms) > 1e-3
 
 
 def test_out_of_memory_says_what_was_in_the_batch_and_which_option_helps() -> None:
-    told = too_large(batch((2, 1, 4), (3, 2, 3)), TrainSettings(batch=8))
-    assert "in a batch of 2 utterances with 5 faces, 3 mel chunks and 7 tokens" in told
-    assert "lower --batch (now 8) or --set batch_memory_mb=... (now 8000 megabytes)" in told
-    assert "--precision bf16 or --set recompute_front=true" in told
+    message = too_large(batch((2, 1, 4), (3, 2, 3)), TrainSettings(batch=8))
+    assert "in a batch of 2 utterances with 5 faces, 3 mel chunks and 7 tokens" in message
+    assert "lower --batch (now 8) or --set batch_memory_mb=... (now 8000 megabytes)" in message
+    assert "--precision bf16 or --set recompute_front=true" in message
 
 
-def test_a_model_that_no_memory_holds_is_told_in_words(small: Dataset, tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_in_memory_is_one_line(small: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"out of memory: a fe2e of these sizes does not fit; lower --set width"):
         run(small, tmp_path / "run", config=replace(CONFIG, width=9_999_999))
 
 
-def test_an_optimiser_that_no_memory_holds_is_told_in_words(
+def test_an_optimiser_that_does_not_fit_in_memory_is_one_line(
     small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Searching for settings: on valid alone, the same however often it is interrupted, within what a model declares."""
+"""Search for settings: on valid alone, the same however often it is interrupted, within what a model declares."""
 
 import csv
 import os
@@ -56,9 +56,7 @@ def test_the_best_on_valid_comes_first_and_every_value_is_within_the_space(
         assert [row["trial"] for row in csv.DictReader(table)] == [trial.folder for trial in trials]
 
 
-def test_the_test_part_is_not_read_and_is_not_there_to_be_read(
-    small: Dataset, featured: Dataset, tmp_path: Path
-) -> None:
+def test_the_test_split_is_neither_read_nor_there_to_be_read(small: Dataset, featured: Dataset, tmp_path: Path) -> None:
     own = Path(shutil.copytree(small.folder, tmp_path / "own", ignore=shutil.ignore_patterns(".cache")))
     made = Path(shutil.copytree(featured.index["features"]["folder"], tmp_path / "made"))
     hidden = [path for folder in (own, made) for path in folder.rglob("test-*.parquet")]
@@ -74,7 +72,7 @@ def test_the_test_part_is_not_read_and_is_not_there_to_be_read(
     assert set(tune.without_test(dataset).index["counts"]) == {"train", "valid"}
 
 
-def test_more_trials_go_on_where_the_search_was(
+def test_more_trials_continue_the_search(
     searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path
 ) -> None:
     for trials in (2, 2, 6):
@@ -83,7 +81,7 @@ def test_more_trials_go_on_where_the_search_was(
     assert found == searched[1]
 
 
-def test_a_killed_trial_is_gone_on_with_and_the_search_ends_the_same(
+def test_a_killed_trial_is_resumed_and_the_search_ends_the_same(
     searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "killed"
@@ -109,7 +107,7 @@ def test_a_search_killed_while_it_wrote_its_plan_begins_again(featured: Dataset,
     assert len(search(featured, tmp_path, 1)) == 1
 
 
-def test_a_study_cut_short_loses_its_last_line_and_one_that_is_none_is_told(
+def test_a_study_cut_short_loses_its_last_line_and_one_that_is_none_is_refused(
     searched: tuple[Path, list[tune.Trial]], featured: Dataset, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(searched[0], tmp_path / "cut"))
@@ -135,7 +133,7 @@ def test_a_study_whose_lines_were_changed_is_one_line(
         search(featured, out, 6)
 
 
-def test_the_lock_of_a_killed_search_on_its_study_is_taken_away(featured: Dataset, tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_search_on_its_study_is_removed(featured: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "out"
     search(featured, out, 1)
     (out / "study.log.lock").symlink_to("out/study.log")  # killed while it wrote, with a relative --out
