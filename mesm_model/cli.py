@@ -449,7 +449,7 @@ def predict(
     mesm predict clip.mp4 --text "Bin blue at F two now." --checkpoint runs/mesm
     """
     if sum(source is not None for source in (transcript, text, asr)) > 1:
-        raise click.UsageError("--transcript, --text and --asr give the same thing; give one of them")
+        raise click.UsageError("--transcript, --text and --asr exclude each other; give one of them")
 
     from mesm_data.files import write_json
     from mesm_model.prediction import timeline

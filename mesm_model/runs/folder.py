@@ -22,16 +22,25 @@ from typing import Any
 
 from mesm_data.errors import DataError
 from mesm_data.files import Plan, check_folder, claim_folder, first_difference, write_json
-from mesm_data.state import read_state
+from mesm_data.state import check_shape, read_state
 from mesm_model.models.common.interface import Model
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
 from mesm_model.runs.distributed import Distributed
 
 RUN, SCORES, LOG = "run.json", "scores.json", "log.jsonl"
-# Shapes of run.json and scores.json, for `read_state`.
+# Shapes of run.json, scores.json and the lines of log.jsonl, for `read_state`.
 _RUN_SHAPE = {"model": str, "config": {str: object}, "settings": {str: object}, "data": {str: object}}
-_SCORES_SHAPE = {"parts": {str: {str: object}}}
+_NUMBER = (float, None)
+_MEANS = dict.fromkeys(("acc", "wacc", "f1", "auc"), _NUMBER)
+_REPORT = {"data": str, "split": str, "means": _MEANS, "features": ({"folder": str}, None)}
+_SCORES_SHAPE = {"epochs": int, "best_epoch": int, "parts": {"valid": _REPORT, "test?": _REPORT}}
+_FEATURES_SHAPE = {"parts": {str: {"features": _REPORT["features"]}}}
+_LOG_SHAPE = (
+    {"step": int, "loss": _NUMBER, "gradient": _NUMBER},
+    {"epoch": int, "loss": _NUMBER, "valid": _MEANS, "best": bool},
+)
+_REMAKE = "delete it, and the same `mesm train` makes it again"
 
 
 @contextmanager
@@ -72,9 +81,7 @@ def read_run(out: Path) -> dict[str, Any]:
 
 def read_scores(out: Path) -> dict[str, Any]:
     """scores.json: "epochs", "best_epoch", "parts" with a report per split. Raises DataError for a damaged one."""
-    found: dict[str, Any] = read_state(
-        out / SCORES, _SCORES_SHAPE, "delete it, and the same `mesm train` makes it again"
-    )
+    found: dict[str, Any] = read_state(out / SCORES, _SCORES_SHAPE, _REMAKE)
     return found
 
 
@@ -86,17 +93,10 @@ def write_scores(out: Path, scores: Mapping[str, Any]) -> None:
 def read_log(out: Path) -> list[dict[str, Any]]:
     """The lines of the log: {"step", "loss", "gradient"} or {"epoch", "loss", "valid": {...}, "best"}.
 
-    An unfinished last line, left by a killed process, is skipped. Raises DataError for any other line that is no JSON.
+    An unfinished last line, left by a killed process, is skipped. Raises DataError for any other damaged line.
     """
-    path = out / LOG
-    found = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if line.endswith(b"\n"):
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                raise DataError(f"{path}:{number}: damaged, it is no JSON; delete {out} to start over") from None
-    return found
+    lines = (out / LOG).read_bytes().splitlines(keepends=True)
+    return [_read_line(out, number, line) for number, line in enumerate(lines, start=1) if line.endswith(b"\n")]
 
 
 def seeds_of(run: Path) -> dict[str, Path]:
@@ -110,9 +110,8 @@ def features_of(run: Path) -> Path | None:
     folder = run if run.is_dir() else run.parent  # of a best.pt
     for path in (folder / SCORES, *sorted(folder.glob(f"seed-*/{SCORES}"))):
         if path.is_file():
-            for report in read_scores(path.parent)["parts"].values():
-                features = report.get("features") if isinstance(report, dict) else None
-                return Path(features["folder"]) if features else None
+            for report in read_state(path, _FEATURES_SHAPE, _REMAKE)["parts"].values():
+                return Path(report["features"]["folder"]) if report["features"] else None
     return None
 
 
@@ -155,6 +154,16 @@ class RunLog:
 
 def _has_checkpoint(out: Path) -> bool:
     return any((out / name).is_file() for name in ("last.pt", "best.pt", SCORES))
+
+
+def _read_line(out: Path, number: int, line: bytes) -> dict[str, Any]:
+    where, mend = f"{out / LOG}:{number}", f"delete {out} to start over"
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise DataError(f"{where}: damaged, it is no JSON; {mend}") from None
+    check_shape(found, _LOG_SHAPE, where, mend)
+    return found
 
 
 def _cut(path: Path, length: int) -> int:

@@ -407,7 +407,7 @@ def test_the_command_prints_a_table_and_writes_page_and_json(run: Path, dialogue
 def test_only_one_source_of_words_is_taken(run: Path, dialogue: Path, tmp_path: Path) -> None:
     done = mesm("predict", dialogue, "--text", "So.", "--asr", tmp_path, "--checkpoint", run)
     assert done.exit_code == 2
-    assert "--transcript, --text and --asr say the same thing" in done.stderr
+    assert "--transcript, --text and --asr exclude each other" in done.stderr
 
 
 def test_speech_recognition_gives_the_words(run: Path, dialogue: Path, tmp_path: Path) -> None:

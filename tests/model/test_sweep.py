@@ -5,7 +5,6 @@ import os
 import signal
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -60,33 +59,21 @@ def test_the_papers_curves_are_drawn_beside_its_own_corpora(small: Dataset, tmp_
         assert (tmp_path / "sweep.svg").read_text().count("<!-- the paper -->") == 1
 
 
-def test_a_killed_run_of_many_is_trained_again_and_named_where_it_dies_each_time(
-    small: Dataset, tmp_path: Path
+def test_a_run_that_dies_each_time_is_named_and_the_same_command_resumes_it(
+    small: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = choice(small, "fe2e")
-    once, always = (
-        many.RunSpec(name, tmp_path / name, small, with_values(run, modalities="t"), "cpu", QUIET)
-        for name in ("once", "always")
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(many, "run_one", die_once)
-        assert set(many.run_all([once], workers=2)) == {once.out}
+    run = with_values(choice(small, "fe2e"), modalities="t")
+    spec = many.RunSpec("fe2e-t", tmp_path / "run", small, run, "cpu", QUIET)
+    with monkeypatch.context() as patch:
         patch.setattr(many, "run_one", die)
-        with pytest.raises(DataError, match=r"always: the worker process died .*; the same command resumes here"):
-            many.run_all([always], workers=2)
-    assert set(many.run_all([always, once], workers=1)) == {always.out, once.out}
+        with pytest.raises(DataError, match=r"run: the worker process died .*; the same command resumes here"):
+            many.run_all([spec], workers=2)
+    assert set(many.run_all([spec], workers=1)) == {spec.out}
 
 
 def die(spec: many.RunSpec) -> None:
     """As the system does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def die_once(spec: many.RunSpec) -> dict[str, Any]:
-    if not spec.out.with_suffix(".died").exists():
-        spec.out.with_suffix(".died").touch()
-        die(spec)
-    return many.run_one(spec)
 
 
 def test_at_p_1_the_work_is_that_of_fe2e_but_for_borders_and_attention(small: Dataset, tmp_path: Path) -> None:

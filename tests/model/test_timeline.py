@@ -18,7 +18,7 @@ from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
 from mesm_data.synth.stamp import read_frame_number
-from mesm_model.evaluation.metrics import score, trivial
+from mesm_model.evaluation.metrics import intervals, score, trivial
 from mesm_model.evaluation.scores import Report
 from mesm_model.evaluation.scores import to_json as report_to_json
 from mesm_model.prediction import timeline
@@ -131,13 +131,14 @@ def test_the_page_says_at_the_top_what_the_model_scored_on_its_own_test_split(re
         "What this model scores on a test split is not known: its run has no such scores."
     )
     labels = np.array([[1, 0], [0, 1], [1, 0], [0, 0]], np.float32)
+    thresholds = np.array([0.5, 0.5])
     report = Report(
-        run="runs/mesm", data="out/set", part="test", emotions=("anger", "sadness"), thresholds=(0.5, 0.5),
-        utterances=4,
-        scores=score(labels * 0.8, labels, np.array([0.5, 0.5])), trivial=trivial(labels, labels), intervals={},
-        encoder=None,
+        run="runs/mesm", data="out/set", split="test", emotions=("anger", "sadness"), thresholds=(0.5, 0.5),
+        utterances=4, scores=score(labels * 0.8, labels, thresholds), trivial=trivial(labels),
+        intervals=intervals(labels * 0.8, labels, thresholds, draws=20), encoder=None,
     )  # fmt: skip
-    write_scores(tmp_path, {"epochs": 1, "best_epoch": 1, "parts": {"test": report_to_json(report)}})
+    stored = report_to_json(report)
+    write_scores(tmp_path, {"epochs": 1, "best_epoch": 1, "parts": {"valid": stored, "test": stored}})
     model = replace(result.model, run=tmp_path)
     told = scores_on_test(model)
     assert told.startswith(

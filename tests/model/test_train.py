@@ -241,6 +241,27 @@ def test_a_damaged_file_in_the_folder_is_one_line_with_the_way_out(
         assert same_scores(run(small, tmp_path / "run"), whole)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"epochs": 1, "best_epoch": 1, "parts": {}}', "parts lacks valid"),
+        ('{"epochs": 1, "best_epoch": 1, "parts": {"valid": {"means": 1}}}', "parts.valid lacks data, split, features"),
+        ("[1]", "found a list of 1, expected an object"),
+    ],
+)
+def test_scores_that_lack_something_deep_inside_are_one_line(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(DataError, match=f"scores.json: {message}; delete it, and the same `mesm train` makes it again"):
+        read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("line", ['{"epoch": 1}', "[]", '{"step": "1", "loss": 0.5, "gradient": 1}', "{", "\0\0"])
+def test_a_damaged_line_of_the_log_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 0.5, "gradient": null}\n' + line + "\n")
+    with pytest.raises(DataError, match=r"log.jsonl:2: .*; delete .* to start over"):
+        read_log(tmp_path)
+
+
 def test_a_log_that_lost_its_end_is_resumed_without_it_and_never_padded(
     small: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
