@@ -227,7 +227,7 @@ def draw(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:
     _draw_scores(above, rows, dataset)
     _draw_work(below, rows, dataset)
     for axes in (above, below):
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         axes.grid(alpha=0.3)
     if encoders := _encoders(rows):
         figure.supxlabel("\n".join(f"text encoder: {encoder}" for encoder in encoders), fontsize=7, color=GREY)
