@@ -59,7 +59,7 @@ def test_load_takes_a_folder_or_its_checkpoint_and_prints_on_one_screen(run: mes
 
 def test_predict_needs_a_video_and_words(run: mesm_model.LoadedRun, shared: Path) -> None:
     video = next((shared / "media" / "grid").glob("*.mpg"))
-    with pytest.raises(DataError, match="there are none"):
+    with pytest.raises(DataError, match="this mesm reads text, and there is none"):
         run.predict(video)
     table = run.predict(str(video), text="Bin blue at F two now.").to_pandas()
     assert len(table) == 1
