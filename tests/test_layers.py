@@ -55,12 +55,7 @@ HOMES = {
     "filelock": {"mesm_data/files.py"},
     "huggingface_hub": {"mesm_data/report/card.py", "mesm_model/models/common/text.py"},
     "imageio_ffmpeg": {"mesm_data/media/encode.py"},
-    "jinja2": {
-        "mesm_data/report/",
-        "mesm_data/export/",
-        "mesm_model/evaluation/page.py",
-        "mesm_model/prediction/timeline.py",
-    },
+    "jinja2": {"mesm_data/report/render.py"},
     "krippendorff": {"mesm_data/votes.py"},
     "librosa": {"mesm_data/media/mel.py"},
     "moviepy": {"mesm_model/prediction/attention_video.py"},

@@ -10,6 +10,7 @@ out/iemocap/
 import bisect
 import difflib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -268,7 +269,8 @@ def clips_of(table: pa.Table) -> Iterator[tuple[Utterance, Clip]]:
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """An open shard. Raises ShardError where it is missing, or turns out to be broken while it is open."""
     try:
-        with pq.ParquetFile(path) as file:
+        # as bytes: pyarrow refuses a str that is not UTF-8
+        with pa.OSFile(os.fsencode(path)) as opened, pq.ParquetFile(opened) as file:
             yield file
     except FileNotFoundError:
         raise ShardError(f"{path}: not found, though index.json names it; build the dataset again") from None

@@ -24,7 +24,8 @@ from mesm_data.export.mmsa import write_mmsa
 from mesm_data.export.samples import Options
 from mesm_data.export.webdataset import write_webdataset
 from mesm_data.files import Plan, check_folder, claim_folder, write_text
-from mesm_data.report.card import CITATION, card_head, render
+from mesm_data.report.card import CITATION, card_head
+from mesm_data.report.render import render
 
 PLAN = "export.json"
 FORMATS: dict[str, Callable[[Dataset, Path, Options], dict[str, Any]]] = {

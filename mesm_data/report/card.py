@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mesm_data import corpora
 from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS
 from mesm_data.files import write_text
+from mesm_data.report.render import render
 
 README, CROISSANT = "README.md", "croissant.json"
 CITATION = (
@@ -143,14 +142,6 @@ def card_head(name: str, corpus: str, rows: int, about: Mapping[str, Any], files
     }
     head: str = DatasetCardData(**{key: value for key, value in fields.items() if value is not None}).to_yaml()
     return head
-
-
-def render(template: str, **values: Any) -> str:
-    """A card from one of the templates beside this file."""
-    environment = Environment(
-        loader=PackageLoader("mesm_data.report"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(template).render(**values)
 
 
 def croissant(dataset: Dataset) -> dict[str, Any]:

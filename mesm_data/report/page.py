@@ -1,4 +1,4 @@
-"""A dataset on one HTML page that needs nothing else: figures, charts, leaks, Issues, and utterances to look at."""
+"""A dataset on one self-contained HTML page: counts, charts, leaks, Issues, and utterances with faces and audio."""
 
 import random
 import re
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mesm_data import corpora
@@ -19,11 +18,12 @@ from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, Issue
 from mesm_data.files import write_text
 from mesm_data.report import charts
 from mesm_data.report.picture import data_uri
+from mesm_data.report.render import counted, render
 from mesm_data.report.sheet import SLOT, Example, Piece, examples, pieces
 from mesm_data.splits.expected import corpora_of_the_paper
-from mesm_data.splits.leaks import Leaks, leaks
+from mesm_data.splits.leaks import leaks
 from mesm_data.splits.split import Member
-from mesm_data.splits.split_report import SplitReport, verdict
+from mesm_data.splits.split_report import verdict
 from mesm_data.splits.stats import COLUMNS, count, word_count
 from mesm_data.splits.verify import verify_rows
 from mesm_data.utterance import Vote
@@ -47,7 +47,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure that the page begins with."""
+    """A number at the top of the page."""
 
     value: str
     meaning: str
@@ -76,66 +76,59 @@ def write_report(dataset: Path, out: Path, seed: int = 0) -> None:
     named = only_named(votes)
     cards = {example.id: _shown(example, named) for example in examples(opened, {*sample, *doubtful})}
     tables = _tables(opened, rows)
-    page = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            dataset=opened,
-            name=dataset.resolve().name,
-            version=version("mesm"),
-            seed=seed,
-            slot=SLOT,
-            seconds=SECONDS,
-            columns=COLUMNS,
-            headlines=_headlines(opened, rows, issues, tables["leaks"].speakers),
-            **tables,
-            charts=_charts(opened, rows, votes),
-            kinds=_kinds(issues),
-            issues=issues[:LEDGER],
-            all_issues=len(issues),
-            sheets=[
-                ("sample", f"A random sample (seed {seed})", [cards[name] for name in sample], len(rows)),
-                ("doubtful", "The most doubtful", [cards[name] for name in doubtful], sum(map(_is_doubtful, rows))),
-            ],
-        )
+    page = render(
+        "report.html",
+        {"jpeg": data_uri, "figure": _figure, "code": _with_code},
+        dataset=opened,
+        title=corpora.about(opened.index)["title"],
+        name=dataset.resolve().name,
+        version=version("mesm"),
+        slot=SLOT,
+        seconds=SECONDS,
+        columns=COLUMNS,
+        headlines=_headlines(opened, rows, issues, tables["leaks"].speakers),
+        **tables,
+        charts=_charts(opened, rows, votes),
+        kinds=_kinds(issues),
+        issues=issues[:LEDGER],
+        all_issues=len(issues),
+        sheets=[
+            ("sample", f"A random sample (seed {seed})", [cards[name] for name in sample], len(rows)),
+            ("doubtful", "The most doubtful", [cards[name] for name in doubtful], sum(map(_is_doubtful, rows))),
+        ],
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mesm_data.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"jpeg": data_uri, "told": _told_figure, "code": _with_code}
-    return environment
-
-
-# ---- figures and tables
+# ---- numbers and tables
 
 
 def _headlines(
     dataset: Dataset, rows: Sequence[Mapping[str, Any]], issues: Sequence[Issue], speakers: int | None
 ) -> list[Headline]:
-    parts = Counter(row["split"] for row in rows)
+    by_split = Counter(row["split"] for row in rows)
     taken = sum(len(row["face_found"]) for row in rows)
     found = sum(sum(row["face_found"]) for row in rows)
     left_out = {issue.utterance for issue in issues if issue.left_out}
     paper = {issue.utterance for issue in issues if issue.kind in PAPER_DROPS}
     doubtful = sum(bool(row["quality"]) for row in rows)
+    splits = ", ".join(f"{by_split[split]:,} {split}" for split in dataset.splits)
+    by_rule = f", {len(paper & left_out):,} of them by the paper's own rules" if paper & left_out else ""
     return [
-        Headline(f"{len(rows):,}", "utterances: " + ", ".join(f"{parts[part]:,} {part}" for part in dataset.splits)),
+        _counted(len(rows), "utterance", remark=f": {splits}"),
         Headline(_duration(sum(row["end"] - row["start"] for row in rows)), "of speech"),
-        *([Headline(f"{speakers:,}", "speakers")] if speakers is not None else []),
-        Headline(f"{len({row['group'] for row in rows}):,}", "dialogues or videos"),
-        Headline(f"{100 * found / taken:.1f} %" if taken else "–", f"faces found, of {taken:,} pictures"),
-        Headline(f"{len(left_out):,}", f"left out, {len(paper & left_out):,} of them by the paper's own rules"),
+        *([_counted(speakers, "speaker")] if speakers is not None else []),
+        _counted(len({row["group"] for row in rows}), "dialogue or video", "dialogues or videos"),
+        *([Headline(f"{100 * found / taken:.1f} %", f"faces found, in {taken:,} frames")] if taken else []),
+        Headline(f"{len(left_out):,}", f"dropped{by_rule}"),
         Headline(f"{doubtful:,}", "doubtful, but kept"),
     ]
+
+
+def _counted(number: int, one: str, many: str = "", remark: str = "") -> Headline:
+    value, _, noun = counted(number, one, many).partition(" ")
+    return Headline(value, noun + remark)
 
 
 def _duration(seconds: float) -> str:
@@ -143,22 +136,20 @@ def _duration(seconds: float) -> str:
 
 
 def _tables(dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the template needs for the tables; a corpus that the paper has not is only counted."""
-    if dataset.corpus in corpora_of_the_paper():
-        report = verify_rows(dataset.corpus, rows, dataset.emotions, scheme=dataset.index["split"])
-        return {"report": report, "verdict": verdict(report), "cells": _cells(report), "leaks": report.leaks}
+    """What the template needs for the tables: counts, and for a corpus of the paper the check of its splits.
+
+    `report` is None for a corpus that the paper does not have.
+    """
     known = [_member(row) for row in rows]
-    cells = {
-        (emotion, column): value
-        for emotion, row in count(known, dataset.emotions).table.items()
-        for column, value in row.items()
-    }
-    found: Leaks = leaks(known, **corpora.leak_rules(dataset.corpus))
-    return {"report": None, "verdict": None, "cells": cells, "leaks": found}
-
-
-def _cells(report: SplitReport) -> dict[tuple[str, str], Any]:
-    return {(cell.row, cell.column): cell for cell in report.cells}
+    counts = count(known, dataset.emotions)
+    cells = {(emotion, column): value for emotion, row in counts.table.items() for column, value in row.items()}
+    cells |= {("utterances", split): number for split, number in counts.utterances.items()}
+    tables: dict[str, Any] = {"report": None, "verdict": None, "cells": cells, "checked": {}}
+    if dataset.corpus not in corpora_of_the_paper():
+        return tables | {"leaks": leaks(known, **corpora.leak_rules(dataset.corpus))}
+    report = verify_rows(dataset.corpus, rows, dataset.emotions, scheme=dataset.index["split"])
+    checked = {(cell.row, cell.column): cell for cell in report.cells}
+    return tables | {"report": report, "verdict": verdict(report), "checked": checked, "leaks": report.leaks}
 
 
 def _member(row: Mapping[str, Any]) -> Member:
@@ -166,18 +157,18 @@ def _member(row: Mapping[str, Any]) -> Member:
     return Member(row["id"], row["split"], row["text"] or None, labels, seconds, row["speaker"], row["group"])
 
 
-def _told_figure(value: float | str | None) -> str:
+def _figure(value: float | str | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
 
 
 def _kinds(issues: Sequence[Issue]) -> list[tuple[str, int, str, str]]:
-    """Kind, how many, what that means for the utterance, what it is about; in the order of the tables in errors.py."""
+    """Kind, count, whether the utterance was dropped, meaning; in the order of the tables in errors.py."""
     counts = Counter(issue.kind for issue in issues)
     fates = (
-        ("left out, as in the paper", PAPER_DROPS),
-        ("left out", LEFT_OUT),
+        ("dropped, as in the paper", PAPER_DROPS),
+        ("dropped", LEFT_OUT),
         ("doubtful, kept", DOUBTFUL),
         ("note", NOTED),
     )
@@ -192,33 +183,34 @@ def _charts(dataset: Dataset, rows: Sequence[Mapping[str, Any]], votes: Sequence
         return []
     seconds = [row["end"] - row["start"] for row in rows]
     words = [word_count(row["text"]) for row in rows]
-    return [
+    charts = [
         _label_chart(dataset, rows),
-        _agreement_chart(votes, corpora.about(dataset.index)["self_reports"]),
+        _agreement_chart(votes, corpora.about(dataset.index)["self_reports"]) if any(votes) else None,
         _size_chart("Duration", "durations", seconds, "seconds"),
-        _size_chart("Words", "words", words, "words (NLTK tokens)"),
-        _face_chart(rows),
+        _size_chart("Words", "words", words, "words (NLTK tokens)") if any(words) else None,
+        _face_chart(rows) if any(row["face_found"] for row in rows) else None,
     ]
+    return [chart for chart in charts if chart]
 
 
 def _label_chart(dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> Chart:
     counts = {
-        part: np.array([[*row["labels"], not any(row["labels"])] for row in rows if row["split"] == part])
-        for part in dataset.splits
+        split: np.array([[*row["labels"], not any(row["labels"])] for row in rows if row["split"] == split])
+        for split in dataset.splits
     }
     names = [*dataset.emotions, "none of them"]
     shares = {
-        name: {part: float(labels[:, n].mean()) for part, labels in counts.items() if len(labels)}
+        name: {split: float(labels[:, n].mean()) for split, labels in counts.items() if len(labels)}
         for n, name in enumerate(names)
         if n < len(dataset.emotions) or any(labels[:, n].any() for labels in counts.values() if len(labels))
     }
-    words = "Share of the utterances of each part that are labelled with an emotion."
+    words = "Share of the utterances of each split that are labelled with an emotion."
     return Chart("Label balance", Markup(charts.grouped_bars("labels", shares)), words)
 
 
 def _size_chart(title: str, name: str, values: Sequence[float], unit: str) -> Chart:
     span = f"From {min(values):.3g} to {max(values):.3g}, mean {float(np.mean(values)):.2f}."
-    words = f"{span} What lies beyond the axis is counted in the last bar."
+    words = f"{span} The last bar also counts what lies beyond the axis."
     return Chart(title, Markup(charts.histogram(name, values, unit)), words)
 
 
@@ -229,7 +221,7 @@ def _face_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
         share = sum(row["face_found"]) / max(1, len(row["face_found"]))
         counts[next(name for name, least in steps.items() if share >= least)] += 1
     labels = [f"{n:,} ({100 * n / len(rows):.1f} %)" for n in counts.values()]
-    words = "Utterances by the share of their pictures in which a face was found."
+    words = "Utterances by the share of their frames in which a face was found."
     return Chart("Faces found", Markup(charts.bars("faces", counts, labels)), words)
 
 
@@ -244,7 +236,7 @@ def _agreement_chart(votes: Sequence[Sequence[Vote]], self_reports: Sequence[str
     lists = {text: ", ".join(one.name for one in found if one.level == level) for level, text in levels.items()}
     words = (
         f"Krippendorff's alpha over {max(one.utterances for one in found):,} utterances with two raters or more; 1 is "
-        f"perfect, 0 is chance. He asks for 0.8, and 0.667 at the least. Self-reports do not count. "
+        f"perfect, 0 is chance. He asks for 0.8, and for at least 0.667. Self-reports do not count. "
         + " ".join(f"{text}: {names}." for text, names in lists.items() if names)
     )
     return Chart("Rater agreement", Markup(charts.bars("agreement", values, labels, ALPHAS)), words)
@@ -277,5 +269,5 @@ def _shown(example: Example, named: set[str]) -> Shown:
 
 
 def _with_code(text: str) -> Markup:
-    """Text of which what stands between backticks is code."""
+    """Text in which what stands between backticks is code."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))

@@ -1,7 +1,7 @@
-"""One utterance to look at: faces and mel on one axis of time, for the report's pages and for `mesm-data show`.
+"""One utterance as images: faces and mel on one axis of time, for the report and for `mesm-data show`.
 
-Faces are shown in slots of half a second, the pace at which the paper takes them; of a faster pace one face a slot is
-shown. Times in pictures are seconds since the utterance began.
+Faces are shown in slots of half a second, the rate at which the paper takes them; at a higher rate one face per slot is
+shown. Times are seconds since the start of the utterance.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from mesm_data.utterance import Vote
 from mesm_data.votes import by_rater, only_named
 
 SLOT = 0.5  # seconds
-PIECE = 4  # slots of a piece: what a page breaks its lines at
+PIECE = 4  # slots per piece: where a page breaks lines
 LINE = 8.0  # seconds in a line of a sheet
 SHORTEST = 6.0  # seconds for which a sheet is wide enough, whatever the utterance has
 INCHES = 1.2  # a second on a sheet, so a face is 0.6 inches wide
@@ -32,7 +32,7 @@ INCHES = 1.2  # a second on a sheet, so a face is 0.6 inches wide
 
 @dataclass(frozen=True)
 class Example:
-    """One utterance of a dataset with its pictures. V faces, A mel chunks."""
+    """One utterance of a dataset with faces and mel. V faces, A mel chunks."""
 
     id: str
     split: str
@@ -45,11 +45,11 @@ class Example:
     group: str
     quality: tuple[str, ...]
     faces: np.ndarray  # uint8 [V, 48, 48, 3]
-    face_times: np.ndarray  # [V], seconds since the utterance began
+    face_times: np.ndarray  # [V], seconds since the start of the utterance
     face_scores: np.ndarray  # [V], 0 where no face was found
     face_found: np.ndarray  # bool [V]
     mel: np.ndarray  # float32 [128, frames], without the padding of the last chunk
-    hop: float  # seconds a frame
+    hop: float  # seconds per frame
     sample_rate: int
 
     @property
@@ -59,17 +59,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Piece:
-    """Up to `PIECE` slots of an utterance as pictures for a page."""
+    """Up to `PIECE` slots of an utterance as images for a page."""
 
-    start: float  # seconds since the utterance began
-    scores: tuple[float | None, ...]  # a slot: probability of its face, 0 where none was found, None without a picture
-    faces: bytes  # JPEG, the slots side by side
-    mel: bytes  # JPEG
+    start: float  # seconds since the start of the utterance
+    scores: tuple[float | None, ...]  # per slot: probability of its face, 0 where none was found, None without a frame
+    faces: bytes  # JPEG, the slots side by side; empty where none has a face
+    mel: bytes  # JPEG; empty where there is no audio
     share: float  # of the piece's width that the mel fills
 
 
 def examples(dataset: Dataset, ids: Iterable[str]) -> Iterator[Example]:
-    """The utterances of these ids, in the dataset's order; ids that it does not have are passed over."""
+    """The utterances of these ids, in the dataset's order; ids that it does not have are skipped."""
     hop = dataset.index["recipe"]["hop"]
     for table in dataset.find(ids):
         row = table.drop_columns(["faces", "mels"]).to_pylist()[0]
@@ -138,10 +138,11 @@ def _piece(
         None if face is None else float(example.face_scores[face]) if example.face_found[face] else 0.0
         for face in places
     ]
-    faces = strip(example.faces, places, empty=128)
+    seen = any(place is not None for place in places)
+    faces = jpeg(strip(example.faces, places, empty=128), 90) if seen else b""
     mel = picture[:, round(first * frames) : round((first + slots) * frames)]
     share = min(1.0, mel.shape[1] / (slots * frames))
-    return Piece(first * SLOT, tuple(scores), jpeg(faces, 90), jpeg(mel, 80) if mel.size else b"", share)
+    return Piece(first * SLOT, tuple(scores), faces, jpeg(mel, 80) if mel.size else b"", share)
 
 
 def _without_padding(chunks: np.ndarray, frames: float) -> np.ndarray:
@@ -150,7 +151,7 @@ def _without_padding(chunks: np.ndarray, frames: float) -> np.ndarray:
 
 
 def _why_absent(dataset: Dataset, utterance: str) -> str:
-    """What is known of an id that is not in the dataset: why it was dropped, or which ids are near."""
+    """Why an id is not in the dataset: the Issue that dropped it, or which ids are near."""
     for issue in dataset.issues:
         if issue.utterance == utterance:
             return f"{dataset.folder}: {utterance} was dropped, {issue.kind}: {issue.detail}"
@@ -196,7 +197,7 @@ def _footing(example: Example, votes: Sequence[tuple[str, str]], inches: float) 
     found, taken = int(example.face_found.sum()), len(example.face_found)
     lines = [line for rater, said in votes for line in _wrapped(f"{rater}: {said}", round(12 * inches))]
     said = ["What the raters said", *lines] if lines else ["No votes."]
-    return [f"Face found in {found} of {taken} pictures.", "", *said]
+    return [f"Face found in {found} of {taken} frames.", "", *said]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -233,7 +234,7 @@ def _draw_mel(axes: Axes, example: Example, picture: np.ndarray, begin: float, e
     axes.tick_params(axis="x", labelsize=7.5)
     axes.set_ylabel("Hz", fontsize=8)
     if last:
-        axes.set_xlabel("seconds since the utterance began", fontsize=8, loc="left")
+        axes.set_xlabel("seconds since the start of the utterance", fontsize=8, loc="left")
 
 
 def _hertz(tick: int) -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mesm_data.files import write_text
 from mesm_data.report import charts
+from mesm_data.report.render import render
 from mesm_model.evaluation.metrics import NAMES
 from mesm_model.evaluation.scores import Report
 from mesm_model.evaluation.tables import percent
@@ -27,8 +27,10 @@ def write_run(
 ) -> None:
     """Write the page of a run: `about` is its run.json, `log` the lines of its log, `reports` are by split."""
     epochs = [line for line in log if "epoch" in line]
-    template = environment().get_template("run.html")
-    text = template.render(
+    text = render(
+        "run.html",
+        {"percent": percent},
+        "mesm_model",
         name=out.parent.name,
         about=about,
         reports=reports,
@@ -85,16 +87,3 @@ def _thinned(points: list[tuple[int, float]]) -> list[tuple[float, float]]:
     """At most POINTS points, each the mean of neighbouring ones."""
     pieces = np.array_split(np.array(points, float).reshape(-1, 2), min(POINTS, max(len(points), 1)))
     return [(float(x), float(y)) for piece in pieces if len(piece) for x, y in [piece.mean(0)]]
-
-
-def environment() -> Environment:
-    """Jinja over the templates of both packages; the stylesheet is that of the data report."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("mesm_model"), PackageLoader("mesm_data.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent}
-    return environment

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from mesm_data.report import charts
+from mesm_data.report.render import render
 from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES
-from mesm_model.evaluation.page import environment
 from mesm_model.evaluation.tables import aligned, percent
 from mesm_model.experiments.compare import DRAWS, TESTED, Comparison, Entry, Pair
 
@@ -60,7 +60,10 @@ def _pairs(found: Comparison) -> str:
 
 def to_html(found: Comparison) -> str:
     """The page, self-contained."""
-    return environment().get_template("compare.html").render(
+    return render(
+        "compare.html",
+        {"percent": percent},
+        "mesm_model",
         found=found,
         scores=NAMES,
         tested=TESTED,
@@ -69,7 +72,7 @@ def to_html(found: Comparison) -> str:
         words=about_tests(found),
         inputs=inputs,
         verdict=verdict,
-    )  # fmt: skip
+    )
 
 
 def described(entry: Entry) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from mesm_data.files import write_text
 from mesm_data.media.encode import VideoStyle, write_videos
 from mesm_data.report.picture import DARK, PALE, data_uri, fading, side_by_side, strip
+from mesm_data.report.render import render
 from mesm_data.report.sheet import SLOT, Example, face_slots, pieces
 from mesm_data.utterance import Source, Utterance
 from mesm_model.evaluation import scores
@@ -120,8 +120,10 @@ def write_page(out: Path, result: Result) -> None:
         _card(model, one, lane, n in pictured or len(result.predictions) <= PICTURED)
         for n, (one, lane) in enumerate(zip(result.predictions, lanes, strict=True))
     ]
-    template = _environment().get_template("timeline.html")
-    page = template.render(
+    page = render(
+        "timeline.html",
+        {"clock": clock, "points": _points},
+        "mesm_model",
         result=result,
         model=model,
         letters=MODALITIES,
@@ -268,10 +270,10 @@ def _pieces(model: Model, one: Prediction) -> list[_Piece]:
                 start=start,
                 scores=piece.scores,
                 times=tuple(clock(start + SLOT * n) for n in range(count)),
-                faces=data_uri(piece.faces),
+                faces=data_uri(piece.faces) if piece.faces else "",
                 mel=data_uri(piece.mel) if piece.mel else "",
                 share=piece.share,
-                fading_faces=_fading_faces(faces, [slots.get(first + n) for n in range(count)]),
+                fading_faces=_fading_faces(faces, [slots.get(first + n) for n in range(count)]) if piece.faces else "",
                 fading_mel=_fading_mel(mels, begin, end, example.mel.shape[0]) if piece.mel else "",
             )
         )
@@ -340,16 +342,3 @@ def _points(difference: float) -> str:
     """Of 100, with its sign."""
     points = round(100 * float(difference))
     return f"{points:+d}".replace("-", "−") if points else "0"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        # report.css is the data side's
-        loader=ChoiceLoader([PackageLoader("mesm_model"), PackageLoader("mesm_data.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"clock": clock, "points": _points}
-    return environment

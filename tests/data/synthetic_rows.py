@@ -28,7 +28,12 @@ def synthetic_rows(count: int = 20) -> list[Row]:
 
 
 def write_synthetic(
-    folder: Path, rows: Sequence[Row], left_out: Sequence[Issue] = LEFT_OUT, corpus: str = "iemocap", **more: Any
+    folder: Path,
+    rows: Sequence[Row],
+    left_out: Sequence[Issue] = LEFT_OUT,
+    corpus: str = "iemocap",
+    scheme: str = "random:0",
+    **more: Any,
 ) -> Path:
     """The dataset of these rows, one shard per split, as a build writes it; `more` goes into its index."""
     folder.mkdir(parents=True)
@@ -36,7 +41,7 @@ def write_synthetic(
         corpus,
         EMOTIONS,
         Recipe(),
-        scheme="random:0",
+        scheme=scheme,
         split_digest="0" * 64,
         reader={},
         raw="1" * 64,

@@ -1,6 +1,8 @@
 """The report is one page that says what the dataset holds, works in a browser without a network, and shows people."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -38,6 +40,12 @@ def browser() -> Iterator[Page]:
         yield opened
 
 
+def report_of(folder: Path) -> str:
+    """The HTML of the report of a dataset."""
+    write_report(folder, folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
 def table_of(html: str, caption: str) -> dict[str, list[str]]:
     """First cell -> the other cells' texts, of the first table after these words."""
     body = html[html.index(caption) :]
@@ -55,43 +63,60 @@ def test_the_page_counts_what_is_in_the_dataset(page: Path) -> None:
     rows = synthetic_rows()
     assert "utterances: 16 train, 2 valid, 2 test 20" in text
     assert f"of speech {20 * 1.5 / 60:.1f} min" in text
-    assert "faces found, of 60 pictures 66.7 %" in text
-    assert "left out, 0 of them by the paper's own rules 3" in text
+    assert "faces found, in 60 frames 66.7 %" in text
+    assert "dropped 3" in text
+    assert "the paper's own rules" not in text, "no utterance was dropped by them"
+    assert "speaker 1" in text
     assert f"doubtful, but kept {sum(bool(row.clip.quality) for row in rows)}" in text
 
 
-def test_found_stands_beside_expected_and_what_differs_is_marked(page: Path) -> None:
-    html = page.read_text()
+def test_found_stands_beside_expected_and_what_differs_is_marked(tmp_path: Path) -> None:
+    html = report_of(write_synthetic(tmp_path / "set", synthetic_rows(), scheme="paper"))
     words = np.mean([word_count(row.utterance.text) for row in synthetic_rows() if row.utterance.labels[0]])
     cells = table_of(html, "≠ marks what differs")
     assert cells["anger"] == [f"{words:.2f} ≠ 15.96", "1.50 ≠ 4.51", "3 ≠ 757", "0 ≠ 112", "1 ≠ 234"]
     assert cells["utterances"][2:] == ["16 ≠ 5,162", "2 ≠ 737", "2 ≠ 1,481"]
     assert html.count('<td class="differs">') == 6 * 5 + 3
-    assert "Not the paper&#39;s dataset: split random:0, 20 of 7380 utterances." in html
+    assert '<p class="verdict bad">≠ Not the paper&#39;s dataset: 20 of 7380 utterances.' in html
+
+
+def test_a_split_that_the_user_asked_for_is_not_held_against_the_paper(page: Path) -> None:
+    html = page.read_text()
+    assert '<p class="verdict">Split random:0: not comparable with the results of the paper' in html
+    assert table_of(html, "Averages and counts per emotion")["anger"][1:] == ["1.50", "3", "0", "1"]
+    assert table_of(html, "Averages and counts in the paper")["anger"][1:] == ["4.51", "757", "112", "234"]
+    assert "≠" not in html
+    assert 'class="differs"' not in html
+    assert "ids" not in table_of(html, "Averages and counts per emotion")
+
+
+def test_the_title_is_that_of_the_corpus(tmp_path: Path) -> None:
+    about = {"title": "My <own> corpus", "self_reports": []}
+    html = report_of(write_synthetic(tmp_path / "set", synthetic_rows(5), corpus="gone", about=about))
+    assert "<h1>My &lt;own&gt; corpus</h1>" in html
+    assert "<title>My &lt;own&gt; corpus: dataset report</title>" in html
 
 
 def test_cells_that_agree_are_not_marked(tmp_path: Path) -> None:
     rows = synthetic_rows()
     longer = [row._replace(utterance=replace(row.utterance, end=row.utterance.start + 4.51)) for row in rows]
-    write_report(write_synthetic(tmp_path / "set", longer), tmp_path / "report.html")
-    html = (tmp_path / "report.html").read_text()
+    html = report_of(write_synthetic(tmp_path / "set", longer, scheme="paper"))
     assert table_of(html, "≠ marks what differs")["anger"][1] == "4.51 = 4.51"
     assert html.count('<td class="differs">') == 6 * 5 + 3 - 1
 
 
-def test_a_corpus_that_the_paper_has_not_is_counted_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_module, "corpora_of_the_paper", tuple)
-    write_report(write_synthetic(tmp_path / "set", synthetic_rows()), tmp_path / "report.html")
-    html = (tmp_path / "report.html").read_text()
-    assert "the paper&#39;s dataset" not in html
+def test_a_corpus_that_the_paper_does_not_have_is_counted_only(tmp_path: Path) -> None:
+    html = report_of(write_synthetic(tmp_path / "set", synthetic_rows(), corpus="my_own"))
+    assert "paper" not in html
+    assert '<p class="verdict' not in html
     assert table_of(html, "Averages and counts per emotion")["anger"][1:] == ["1.50", "3", "0", "1"]
 
 
-def test_what_leaks_is_told_for_every_pair_of_parts(page: Path) -> None:
-    cells = table_of(page.read_text(), "What the parts share")
+def test_leaks_are_counted_for_every_pair_of_splits(page: Path) -> None:
+    cells = table_of(page.read_text(), "What the splits share")
     assert cells["shared"] == ["train, valid", "train, test", "valid, test"]
     assert cells["speakers"] == ["1 of 1"] * 3
-    assert cells["second part's utterances next to a turn of the same speaker in the first"] == [
+    assert cells["utterances of the second with an adjacent turn of the same speaker in the first"] == [
         "1 of 2",
         "0 of 2",
         "1 of 2",
@@ -100,7 +125,7 @@ def test_what_leaks_is_told_for_every_pair_of_parts(page: Path) -> None:
 
 def test_every_issue_is_in_the_ledger_and_counted_by_kind(page: Path) -> None:
     html = page.read_text()
-    assert table_of(html, "Kinds of Issues")["media-short"] == ["2", "left out", "media ends before the utterance does"]
+    assert table_of(html, "Kinds of Issues")["media-short"] == ["2", "dropped", "media ends before the utterance does"]
     ledger = html[html.index('<table id="ledger"') :]
     found = re.findall(r'<tr data-kind="(.*?)"><td>(.*?)</td>', ledger)
     doubts = [("clipped", row.clip.utterance) for row in synthetic_rows() if row.clip.quality]
@@ -133,7 +158,7 @@ def test_without_issues_the_page_says_there_are_none(tmp_path: Path) -> None:
     write_report(write_synthetic(tmp_path / "set", rows, left_out=()), tmp_path / "report.html")
     text = _text((tmp_path / "report.html").read_text())
     assert "None: every utterance of the annotations is here, and none is doubtful." in text
-    assert "None: a face was found in every picture, and nothing else is doubtful." in text
+    assert "None: a face was found in every frame, and nothing else is doubtful." in text
 
 
 def test_the_random_sample_depends_on_the_seed_alone(
@@ -215,8 +240,41 @@ def test_a_dataset_of_one_utterance_without_votes_has_a_report(tmp_path: Path) -
     bare = row._replace(utterance=replace(row.utterance, votes=(), text="", labels=(0,) * 6))
     write_report(write_synthetic(tmp_path / "set", [bare], left_out=()), tmp_path / "report.html")
     text = _text((tmp_path / "report.html").read_text())
-    assert "There is only one part: nothing can leak." in text
-    assert "No alpha: no two raters" in text
+    assert "There is only one split: nothing can leak." in text
+    assert "Rater agreement" not in text, "nobody voted"
+    assert "Words" not in text.replace("Words and seconds", "").replace("Words are", ""), "no text to count"
+
+
+def test_a_dataset_without_faces_or_without_audio_has_no_empty_panels(tmp_path: Path) -> None:
+    blind, deaf = (
+        [row._replace(clip=replace(row.clip, quality=(), **changes)) for row in synthetic_rows(5)]
+        for changes in (
+            {
+                "faces": np.zeros((0, 48, 48, 3), np.uint8),
+                "face_times": np.zeros(0, np.float32),
+                "face_boxes": np.zeros((0, 4), np.float32),
+                "face_scores": np.zeros(0, np.float32),
+                "face_landmarks": np.zeros((0, 10), np.float32),
+                "face_found": np.zeros(0, bool),
+            },
+            {"mels": np.zeros((0, 128, 32), np.float16)},
+        )
+    )
+    html = report_of(write_synthetic(tmp_path / "blind", blind, left_out=()))
+    assert "Faces found" not in html
+    assert "faces found" not in html
+    assert 'alt="Faces' not in html
+    assert 'alt="Mel' in html
+    html = report_of(write_synthetic(tmp_path / "deaf", deaf, left_out=()))
+    assert 'alt="Faces' in html
+    assert 'alt="Mel' not in html
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here may names be any bytes")
+def test_a_folder_whose_name_is_not_utf8_has_a_report(tmp_path: Path) -> None:
+    folder = write_synthetic(tmp_path / "set", synthetic_rows(5))
+    html = report_of(folder.rename(os.fsdecode(bytes(tmp_path) + b"/caf\xe9")))
+    assert "<code>caf?</code>" in html
 
 
 def test_without_a_dataset_or_its_ledger_there_is_no_report(tmp_path: Path) -> None:
@@ -283,7 +341,7 @@ def test_the_ledger_is_filtered_by_kind_and_by_id(page: Path, browser: Page) -> 
     for letter in "f001":
         browser.press(letter)
     assert browser.run(shown) == ["Ses02M_impro01_F001"]
-    assert browser.run("document.querySelector('#told').textContent") == "1 of 10 shown"
+    assert browser.run("document.querySelector('#shown').textContent") == "1 of 10 shown"
 
 
 @needs_chromium

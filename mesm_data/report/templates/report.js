@@ -1,8 +1,8 @@
 "use strict";
-// The ledger: show the rows of one kind whose id holds what was typed.
+// The ledger: show the rows of one kind whose id contains what was typed.
 const kind = document.querySelector("#kind");
 const find = document.querySelector("#find");
-const told = document.querySelector("#told");
+const count = document.querySelector("#shown");
 const rows = [...document.querySelectorAll("#ledger tbody tr")];
 
 function show() {
@@ -13,7 +13,7 @@ function show() {
     row.hidden = !fits;
     shown += fits;
   }
-  told.textContent = `${shown} of ${rows.length} shown`;
+  count.textContent = `${shown} of ${rows.length} shown`;
 }
 
 if (rows.length) {
