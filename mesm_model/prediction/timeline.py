@@ -135,7 +135,7 @@ def write_page(out: Path, result: Result) -> None:
         slot=SLOT,
         shown_seconds=SECONDS,
         ticks=_ticks(result.seconds),
-        film=base64.b64encode(_small_video(result)).decode(),
+        video=base64.b64encode(_small_video(result)).decode(),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
@@ -326,9 +326,9 @@ def _small_video(result: Result) -> bytes:
     """A small copy of the video, as far as it can be read."""
     kbps = min(400.0, VIDEO_MB * 8000 / result.seconds - VIDEO.audio_kbps)
     look = replace(VIDEO, max_kbps=max(20, round(kbps)))
-    whole = Utterance("film", Source(result.video.name), 0.0, result.seconds, "", (), (), "", "")
+    whole = Utterance("video", Source(result.video.name), 0.0, result.seconds, "", (), (), "", "")
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "film.mp4"
+        out = Path(folder) / "video.mp4"
         write_videos(result.video.parent, [whole], [out], look)
         return out.read_bytes()
 

@@ -1,6 +1,6 @@
 "use strict";
 // The bytes of the video are in the page. A click on an utterance goes there; the video marks the utterance it is in.
-const film = document.querySelector("#film");
+const video = document.querySelector("#video");
 const head = document.querySelector("#head");
 const now = document.querySelector("#now");
 const scroll = document.querySelector(".scroll");
@@ -9,8 +9,8 @@ const cards = [...document.querySelectorAll(".card")];
 const seconds = parseFloat(getComputedStyle(document.querySelector(".lanes")).getPropertyValue("--seconds"));
 let current = -1;
 
-const bytes = Uint8Array.from(atob(document.querySelector("#film-data").textContent), (letter) => letter.charCodeAt(0));
-film.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
+const bytes = Uint8Array.from(atob(document.querySelector("#video-data").textContent), (letter) => letter.charCodeAt(0));
+video.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
 
 function at(time) {
   let found = -1;
@@ -21,12 +21,12 @@ function at(time) {
 }
 
 function follow() {
-  const share = Math.min(1, film.currentTime / seconds);
+  const share = Math.min(1, video.currentTime / seconds);
   head.hidden = false;
   head.style.setProperty("--at", share);
   const x = share * scroll.scrollWidth;
   if (x < scroll.scrollLeft || x > scroll.scrollLeft + scroll.clientWidth) scroll.scrollLeft = x - scroll.clientWidth / 5;
-  show(at(film.currentTime));
+  show(at(video.currentTime));
 }
 
 function show(n) {
@@ -38,25 +38,30 @@ function show(n) {
   if (n < 0) return;
   columns[n].setAttribute("aria-current", "true");
   cards[n].classList.add("current");
-  const heard = document.createElement("p");
-  heard.className = "heard";
-  heard.textContent = columns[n].title ? `“${columns[n].title}”` : cards[n].getAttribute("aria-label");
-  now.replaceChildren(heard, cards[n].querySelector(".bars").cloneNode(true));
+  const time = document.createElement("p");
+  time.className = "soft";
+  time.textContent = cards[n].getAttribute("aria-label");
+  const text = document.createElement("p");
+  text.className = "text";
+  text.textContent = columns[n].title ? `“${columns[n].title}”` : "";
+  now.replaceChildren(time, text, ...[".top", ".bars"].map((part) => cards[n].querySelector(part).cloneNode(true)));
 }
 
 function seek(start) {
-  film.currentTime = Number(start) + 0.01;
+  video.currentTime = Number(start) + 0.01;
 }
 
 columns.forEach((column) => column.addEventListener("click", () => seek(column.dataset.start)));
 document.querySelectorAll(".seek").forEach((button) => button.addEventListener("click", () => {
   seek(button.dataset.start);
-  film.play().catch(() => {}); // a browser may want a click on the film itself
+  video.play().catch(() => {}); // a browser may want a click on the video itself
 }));
-for (const event of ["timeupdate", "seeking", "seeked"]) film.addEventListener(event, follow);
+for (const event of ["timeupdate", "seeking", "seeked"]) video.addEventListener(event, follow);
 
 const fade = document.querySelector("#fade");
 if (fade) {
   fade.closest(".switch").hidden = false;
   fade.addEventListener("change", () => document.querySelector("#cards").classList.toggle("plain", !fade.checked));
 }
+
+if (columns.length) show(0); // nothing has been played yet

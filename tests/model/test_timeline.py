@@ -185,14 +185,14 @@ def test_the_page_needs_nothing_else_and_holds_every_utterance(page: Path, resul
     assert "not the paper&#39;s albert-base-v2" in html
 
 
-def test_the_film_on_the_page_is_the_video(page: Path, result: Result, tmp_path: Path) -> None:
-    (film,) = re.findall(r'id="film-data">([^<]*)<', page.read_text(encoding="utf-8"))
-    (tmp_path / "film.mp4").write_bytes(base64.b64decode(film))
-    info = probe(tmp_path / "film.mp4")
+def test_the_video_in_the_page_is_the_one_that_was_given(page: Path, result: Result, tmp_path: Path) -> None:
+    (inside,) = re.findall(r'id="video-data">([^<]*)<', page.read_text(encoding="utf-8"))
+    (tmp_path / "video.mp4").write_bytes(base64.b64decode(inside))
+    info = probe(tmp_path / "video.mp4")
     assert (info.duration, info.has_audio) == (pytest.approx(result.seconds, abs=0.1), True)
     numbers = [
         [read_frame_number(frame.image) for frame in frames(path, [1.0, 4.0, 7.0], DecodeLog())]
-        for path in (tmp_path / "film.mp4", result.video)
+        for path in (tmp_path / "video.mp4", result.video)
     ]
     np.testing.assert_allclose(*numbers, atol=1)
 
@@ -237,8 +237,8 @@ def test_a_model_without_attention_shows_none(result: Result, tmp_path: Path) ->
 
 # ---- in a browser
 
-WAIT = "new Promise(done => film.readyState >= 2 ? done() : film.addEventListener('loadeddata', done))"
-SEEKED = "new Promise(done => film.addEventListener('seeked', () => setTimeout(done, 50), {once: true}))"
+WAIT = "new Promise(done => video.readyState >= 2 ? done() : video.addEventListener('loadeddata', done))"
+SEEKED = "new Promise(done => video.addEventListener('seeked', () => setTimeout(done, 50), {once: true}))"
 
 
 @needs_chromium
@@ -260,14 +260,31 @@ def test_a_browser_shows_it_without_complaint_and_without_scrolling_sideways(
 def test_a_click_on_an_utterance_goes_there_and_shows_it(browser: Page, page: Path) -> None:
     browser.open(page)
     browser.run(WAIT)
-    assert browser.run("[film.duration > 7.9, film.videoWidth]") == [True, 480]
+    assert browser.run("[video.duration > 7.9, video.videoWidth]") == [True, 480]
     browser.run(f"(() => {{ const there = {SEEKED}; columns[1].click(); return there; }})()")
-    assert browser.run("film.currentTime") == pytest.approx(2.21)
+    assert browser.run("video.currentTime") == pytest.approx(2.21)
     assert browser.run("columns[1].getAttribute('aria-current')") == "true"
-    assert browser.run("now.querySelector('.heard').textContent") == "““At last.””"
+    assert browser.run("now.querySelector('.text').textContent") == "““At last.””"
     assert browser.run("now.querySelectorAll('.bars tbody tr').length") == 6
     share = browser.run("head.getBoundingClientRect().left - columns[1].getBoundingClientRect().left")
-    assert 0 <= share < 5, "the line of the film stands at the beginning of the column"
+    assert 0 <= share < 5, "the line of the video stands at the beginning of the column"
+
+
+@needs_chromium
+def test_the_first_utterance_is_shown_before_anything_is_played(browser: Page, page: Path) -> None:
+    browser.open(page)
+    assert browser.run("columns[0].getAttribute('aria-current')") == "true"
+    assert browser.run("now.querySelectorAll('.bars tbody tr').length") == 6
+    assert browser.run("now.firstChild.textContent") == "0:00.5 to 0:02.0"
+
+
+@needs_chromium
+def test_one_emotion_stands_above_each_column(browser: Page, page: Path) -> None:
+    browser.open(page)
+    names = browser.run("columns.map(column => column.querySelector('.name').textContent)")
+    tops = browser.run("cards.map(card => card.querySelector('.top .label').textContent)")
+    assert names == tops
+    assert browser.run("columns.every(column => column.querySelectorAll('.cell.top').length <= 1)")
 
 
 @needs_chromium
@@ -275,7 +292,7 @@ def test_the_keyboard_reaches_every_utterance(browser: Page, page: Path) -> None
     browser.open(page)
     browser.run(WAIT)
     reached = []
-    browser.run("film.tabIndex = -1; film.controls = false")
+    browser.run("video.tabIndex = -1; video.controls = false")
     for _ in range(8):
         browser.press("Tab")
         reached.append(browser.run("document.activeElement.getAttribute('aria-label') || ''"))
