@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from mesm_data import corpora
 from mesm_data.report import charts
 from mesm_data.report.render import render
-from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES
+from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES, beats_constant
 from mesm_model.evaluation.tables import aligned, percent
 from mesm_model.experiments.compare import DRAWS, TESTED, Comparison, Entry, Pair
 
@@ -31,6 +32,7 @@ LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
 def to_text(found: Comparison) -> str:
     """The table, and the pairs below it."""
     lines = [_table(found), *(described(entry) for entry in found.entries), textwrap.fill(about(found), WIDE)]
+    lines += [textwrap.fill(f"warning: {warning}", WIDE) for warning in warnings(found)]
     if found.pairs:
         lines += ["", _pairs(found), textwrap.fill(about_tests(found), WIDE)]
     return "\n".join(lines)
@@ -65,10 +67,12 @@ def to_html(found: Comparison) -> str:
         {"percent": percent},
         "mesm_model",
         found=found,
+        corpus=corpora.about(found.dataset.index)["title"],
         scores=NAMES,
         tested=TESTED,
         bars={f"{title}, 95 % of the mean over emotions": _bars(found, kind) for kind, title in NAMES.items()},
         about=about(found),
+        warnings=warnings(found),
         words=about_tests(found),
         inputs=inputs,
         verdict=verdict,
@@ -105,6 +109,16 @@ def about_tests(found: Comparison) -> str:
         f"p-value from {DRAWS} exchanges of their decisions. Holm: the p-value of F1 corrected for {len(found.pairs)} "
         "pairs. With unequal numbers of seeds the first ones are compared."
     )
+
+
+def warnings(found: Comparison) -> list[str]:
+    """Sentences on entries that are no better than a decision that ignores its input."""
+    return [
+        f"{entry.name}: mean AUC {percent(entry.mean('auc'))} is not above the 50.0 of a constant decision: no sign "
+        "that the model learned anything"
+        for entry in found.entries
+        if not beats_constant(entry.mean("auc"))
+    ]
 
 
 def verdict(pair: Pair) -> str:

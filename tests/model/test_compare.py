@@ -196,6 +196,17 @@ def test_a_model_named_like_its_run_is_named_once(found: Comparison) -> None:
     assert tables.described(found.entries[0]).startswith("all: lf-trans, modalities tav, ")
 
 
+def test_a_model_that_is_no_better_than_a_constant_has_a_warning(found: Comparison) -> None:
+    for auc, count in ((0.5, 1), (0.75, 0)):
+        first = found.entries[0]
+        scores, intervals = replace(first.scores[0], auc=np.full(4, auc)), first.intervals | {"auc": (0.4, 0.9)}
+        entry = replace(first, scores=(scores,), intervals=intervals)
+        changed = replace(found, entries=(entry,), pairs=())
+        words = f"all: mean AUC {100 * auc:.1f} is not above the 50.0 of a constant decision"
+        assert " ".join(tables.to_text(changed).split()).count(f"warning: {words}") == count
+        assert tables.to_html(changed).count(f"Warning: {words}") == count
+
+
 def test_the_page_needs_nothing_else_and_is_well_formed(found: Comparison) -> None:
     page = tables.to_html(found)
     assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)

@@ -1,5 +1,6 @@
 """The page of a run: one file that needs nothing else, with every score, threshold and setting on it."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -35,6 +36,16 @@ def test_the_page_holds_every_score_threshold_and_setting(run: Path) -> None:
     assert f"Dashed: what the best constant decision scores, Acc {_constant(parts['valid'], 'acc')}" in page
 
 
+def test_the_headline_scores_have_short_labels_and_the_warnings_stand_below_them(run: Path) -> None:
+    page = (run / "page.html").read_text(encoding="utf-8")
+    report = json.loads((run / "scores.json").read_text())["parts"]["test"]
+    labels = re.findall(r"<dt>(.*?)</dt>", page)
+    assert [label.partition(",")[0] for label in labels] == ["Acc", "WAcc", "F1", "AUC"]
+    assert max(map(len, labels)) < 40
+    for warning in report["warnings"]:
+        assert f"Warning: {warning}." in html.unescape(page.partition("Curves")[0])
+
+
 def _constant(report: dict[str, Any], kind: str) -> str:
     values = report["trivial"]["best constant"][kind]
     return f"{100 * sum(values) / len(values):.1f}"
@@ -48,7 +59,7 @@ def test_the_page_needs_nothing_else(run: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_browser_shows_it_without_complaint_and_without_scrolling_sideways(
     run: Path, width: int, scheme: str
 ) -> None:
@@ -56,6 +67,10 @@ def test_a_browser_shows_it_without_complaint_and_without_scrolling_sideways(
         page.open(run / "page.html", width=width, scheme=scheme)
         assert page.run("document.documentElement.scrollWidth") <= width
         assert page.run("document.querySelectorAll('svg').length") == 3
+        lines = (
+            "[...document.querySelectorAll('h2 ~ p')].every(line => line.getBoundingClientRect().right <= innerWidth)"
+        )
+        assert page.run(lines), "what stands above a table is seen whole, whatever the table's width"
         assert page.complaints == []
         assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
 
