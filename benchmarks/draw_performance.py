@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from mesm_data.report.charts import DARK
+
 DOCS = Path(__file__).parents[1] / "docs"
 TITLES = {"v": "32 faces", "a": "16 mel chunks"}
 PANELS = {"v, 1 thread": TITLES["v"], "a, 1 thread": TITLES["a"]}
@@ -68,6 +70,7 @@ def picture(figures: dict[str, Any]) -> str:
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {bottom + 30}" font-family="sans-serif">\n'
+        f"{DARK}\n"
         f'<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
     )
 

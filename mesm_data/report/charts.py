@@ -1,14 +1,17 @@
-"""Charts as inline SVG that take text and bar colours from the page around them, so they follow light and dark."""
+"""Charts as inline SVG in the colours of the page around them, and figures as SVG files; both follow light and dark."""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from mesm_data.files import write_text
 
 WIDTH = 5.0  # inches, 360 points: about the width of a phone, where text keeps its size
 TEXT, SMALL = 11.0, 10.0  # points: what is smaller cannot be read on a phone
@@ -21,6 +24,9 @@ SERIES = ("#0a0b01", "#0a0b02", "#0a0b03")
 PAGE_COLOURS = {INK: "currentColor", FAINT: "var(--faint)", BAR: "var(--bar)"} | {
     colour: f"var(--series-{n})" for n, colour in enumerate(SERIES, start=1)
 }
+
+# White turns dark and black light, hues stay. For files: a page has colours of its own.
+DARK = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(.9) hue-rotate(180deg) } }</style>"
 
 
 def grouped_bars(name: str, shares: Mapping[str, Mapping[str, float]]) -> str:
@@ -118,6 +124,16 @@ def lines(
     if len(curves) > 1:
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=len(curves), frameon=False, labelcolor=INK)
     return _svg(figure, name)
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure on white as an SVG file that is dark where the reader prefers that; the same bytes each time."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "mesm"}):  # else the ids inside are random
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    head, tag, rest = file.getvalue().partition("<svg")
+    attributes, end, body = rest.partition(">")
+    write_text(path, f"{head}{tag}{attributes}{end}\n{DARK}{body}")
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -25,6 +25,7 @@ from mesm_data.clip import Clip, Recipe
 from mesm_data.dataset.reader import Dataset
 from mesm_data.files import commit_file, write_text
 from mesm_data.media.mel import mel_filters
+from mesm_data.report import charts
 from mesm_data.utterance import Source, Utterance
 from mesm_model.batch import Example
 from mesm_model.evaluation import metrics
@@ -276,9 +277,10 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     panels[0].set_ylabel("per cent, mean over emotions")
     panels[0].legend(frameon=False)
     figure.suptitle(title, fontsize=10)
+    if path.suffix == ".svg":
+        return charts.save_svg(figure, path)
     temporary = path.with_name(path.name + ".tmp")
-    svg = path.suffix == ".svg"
-    figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata={"Date": None} if svg else None)
+    figure.savefig(temporary, format="png", dpi=150)
     commit_file(temporary, path)
 
 

@@ -17,15 +17,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.files import commit_file, write_text
+from mesm_data.files import write_text
 from mesm_data.pool import WorkerFailed, run_jobs
+from mesm_data.report import charts
 from mesm_model.evaluation import flops, paper
 from mesm_model.evaluation.flops import count_run
 from mesm_model.evaluation.metrics import NAMES
@@ -231,10 +231,7 @@ def draw(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:
         axes.grid(alpha=0.3)
     if encoders := _encoders(rows):
         figure.supxlabel("\n".join(f"text encoder: {encoder}" for encoder in encoders), fontsize=7, color=GREY)
-    temporary = path.with_name(path.name + ".tmp")
-    with rc_context({"svg.hashsalt": "mesm"}):  # else the ids inside are random
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-    commit_file(temporary, path)
+    charts.save_svg(figure, path)
 
 
 def _draw_scores(axes: Axes, rows: Sequence[Row], dataset: Dataset) -> None:

@@ -2,10 +2,14 @@
 
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from mesm_data.report import charts
+from tests.browser import needs_chromium, open_browser
 
 SHARES = {"anger": {"train": 0.25, "test": 0.125}, "none of them": {"train": 0.0, "test": 1.0}}
 
@@ -78,3 +82,21 @@ def test_ids_of_two_charts_on_a_page_never_meet() -> None:
 
 def test_the_same_numbers_give_the_same_bytes() -> None:
     assert charts.histogram("a", [1, 2, 3], "s") == charts.histogram("a", [1, 2, 3], "s")
+
+
+@needs_chromium
+@pytest.mark.parametrize(("scheme", "is_light"), [("light", True), ("dark", False)])
+def test_a_figure_that_is_written_to_a_file_follows_the_readers_scheme(
+    tmp_path: Path, scheme: str, is_light: bool
+) -> None:
+    figure = Figure(figsize=(4, 3))
+    figure.subplots().plot([1, 2], [1, 2])
+    charts.save_svg(figure, tmp_path / "one.svg")
+    charts.save_svg(figure, tmp_path / "two.svg")
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    ET.parse(tmp_path / "one.svg")
+    (tmp_path / "page.html").write_text('<body style="margin: 0"><img src="one.svg">')
+    with open_browser() as page:
+        page.open(tmp_path / "page.html", width=300, height=200, scheme=scheme)
+        page.picture(tmp_path / "page.png")
+    assert (Image.open(tmp_path / "page.png").convert("L").getpixel((2, 2)) > 128) == is_light
