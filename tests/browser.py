@@ -1,4 +1,4 @@
-"""Debian's chromium, headless, driven over its debugging pipe: what tests of pages need, and no library."""
+"""Headless Chromium, driven over its debugging pipe: what tests of pages need, without a library."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ PATIENCE = 60.0  # seconds
 
 
 class Page:
-    """One open page, everything it complained of and everything it asked the network for."""
+    """One open page, with its errors and warnings (`complaints`) and everything that it requested."""
 
     def __init__(self, read: int, write: int) -> None:
         self.complaints: list[str] = []
@@ -56,7 +56,7 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, key: str, **more: Any) -> None:
-        """Press and let go of a key, such as Tab, or a letter."""
+        """Press and release a key, such as Tab, or a letter."""
         text = {"text": key} if len(key) == 1 else {}
         code = {"Tab": 9, "Enter": 13, "ArrowDown": 40}.get(key, ord(key[0].upper()))
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text, **more)
@@ -83,9 +83,9 @@ class Page:
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._waiting:
             ready, _, _ = select.select([self._read], [], [], PATIENCE)
-            assert ready, f"chromium says nothing for {PATIENCE:g} s"
+            assert ready, f"chromium did not answer within {PATIENCE:g} s"
             more = os.read(self._read, 1 << 20)
-            assert more, "chromium is gone"
+            assert more, "chromium ended"
             self._waiting += more
         message, _, self._waiting = self._waiting.partition(b"\0")
         return json.loads(message)
@@ -107,7 +107,7 @@ class Page:
 
 @contextmanager
 def open_browser() -> Iterator[Page]:
-    """A page in a browser of its own, which ends with the block."""
+    """A page in a browser of its own, which is closed at the end of the block."""
     assert CHROMIUM
     commands, to_it = os.pipe()
     from_it, answers = os.pipe()

@@ -89,6 +89,7 @@ def write_report(dataset: Path, out: Path, seed: int = 0) -> None:
         headlines=_headlines(opened, rows, issues, tables["leaks"].speakers),
         **tables,
         charts=_charts(opened, rows, votes),
+        has_faces=any(row["face_found"] for row in rows),
         kinds=_kinds(issues),
         issues=issues[:LEDGER],
         all_issues=len(issues),

@@ -22,7 +22,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= dict(filters or {})
-    environment.filters["count"] = counted
+    environment.filters["counted"] = counted
     return environment.get_template(template).render(**values).encode(errors="replace").decode()
 
 

@@ -98,10 +98,10 @@ def pieces(example: Example, seconds: float) -> list[Piece]:
     """The first `seconds` of an utterance in pieces of two seconds, the last one shorter."""
     chosen = face_slots(example)
     slots = max(1, int(np.ceil(min(seconds, example.seconds) / SLOT - 1e-9)))
-    picture = mel_image(example.mel)
+    image = mel_image(example.mel)
     frames = SLOT / example.hop  # a slot
     return [
-        _piece(example, picture, chosen, first, min(PIECE, slots - first), frames) for first in range(0, slots, PIECE)
+        _piece(example, image, chosen, first, min(PIECE, slots - first), frames) for first in range(0, slots, PIECE)
     ]
 
 
@@ -130,9 +130,7 @@ def utterance_sheet(dataset: Path, utterance: str, out: Path) -> None:
 # ---- pieces
 
 
-def _piece(
-    example: Example, picture: np.ndarray, chosen: dict[int, int], first: int, slots: int, frames: float
-) -> Piece:
+def _piece(example: Example, image: np.ndarray, chosen: dict[int, int], first: int, slots: int, frames: float) -> Piece:
     places = [chosen.get(first + slot) for slot in range(slots)]
     scores = [
         None if face is None else float(example.face_scores[face]) if example.face_found[face] else 0.0
@@ -140,7 +138,7 @@ def _piece(
     ]
     seen = any(place is not None for place in places)
     faces = jpeg(strip(example.faces, places, empty=128), 90) if seen else b""
-    mel = picture[:, round(first * frames) : round((first + slots) * frames)]
+    mel = image[:, round(first * frames) : round((first + slots) * frames)]
     share = min(1.0, mel.shape[1] / (slots * frames))
     return Piece(first * SLOT, tuple(scores), faces, jpeg(mel, 80) if mel.size else b"", share)
 
@@ -174,14 +172,14 @@ def _draw_sheet(example: Example, corpus: str, votes: Sequence[tuple[str, str]])
     figure.text(y=1 - 0.2 / height, s=above[0], fontsize=13, weight="bold", **place)
     figure.text(y=1 - 0.5 / height, s="\n".join(above[1:]), fontsize=10, **place)
     figure.text(y=(bottom - 0.1) / height, s="\n".join(below), fontsize=9, **place)
-    picture, chosen = mel_image(example.mel), face_slots(example)
+    image, chosen = mel_image(example.mel), face_slots(example)
     for n in range(lines):
         begin, end = n * LINE, min((n + 1) * LINE, max(example.seconds, SLOT))
         span, y = (end - begin) * INCHES / width, height - top - (n + 1) * line
         strip = figure.add_axes((0.75 / width, (y + 1.95) / height, span, 0.6 / height))
         mel = figure.add_axes((0.75 / width, (y + 0.55) / height, span, 1.2 / height))
         _draw_faces(strip, example, chosen, begin, end)
-        _draw_mel(mel, example, picture, begin, end, last=n == lines - 1)
+        _draw_mel(mel, example, image, begin, end, last=n == lines - 1)
     return figure
 
 
@@ -220,8 +218,8 @@ def _draw_faces(axes: Axes, example: Example, chosen: dict[int, int], begin: flo
     axes.set_ylim(0, 1)
 
 
-def _draw_mel(axes: Axes, example: Example, picture: np.ndarray, begin: float, end: float, last: bool) -> None:
-    part = picture[:, round(begin / example.hop) : round(end / example.hop)]
+def _draw_mel(axes: Axes, example: Example, image: np.ndarray, begin: float, end: float, last: bool) -> None:
+    part = image[:, round(begin / example.hop) : round(end / example.hop)]
     if part.size:
         axes.imshow(part, extent=(begin, begin + part.shape[1] * example.hop, 0, 128), aspect="auto")
     axes.set_xlim(begin, end)

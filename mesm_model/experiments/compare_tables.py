@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from mesm_data import corpora
 from mesm_data.report import charts
-from mesm_data.report.render import render
+from mesm_data.report.render import counted, render
 from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES, beats_constant
 from mesm_model.evaluation.tables import aligned, percent
 from mesm_model.experiments.compare import DRAWS, TESTED, Comparison, Entry, Pair
@@ -106,8 +106,8 @@ def about_tests(found: Comparison) -> str:
     """What the numbers of the pairs are."""
     return (
         "Paired permutation tests: by how many per cent the first scores more than the second, and the two-sided "
-        f"p-value from {DRAWS} exchanges of their decisions. Holm: the p-value of F1 corrected for {len(found.pairs)} "
-        "pairs. With unequal numbers of seeds the first ones are compared."
+        f"p-value from {DRAWS} exchanges of their decisions. Holm: the p-value of F1 corrected for "
+        f"{counted(len(found.pairs), 'pair')}. With unequal numbers of seeds the first ones are compared."
     )
 
 

@@ -1,4 +1,4 @@
-"""The report is one page that says what the dataset holds, works in a browser without a network, and shows people."""
+"""The report is one page with everything in the dataset, works in a browser without a network, and shows faces."""
 
 import os
 import re
@@ -219,19 +219,19 @@ def test_nothing_that_a_user_wrote_becomes_html(tmp_path: Path) -> None:
     assert "&lt;Ses03F_impro02.avi&gt;: not found" in html
 
 
-def test_every_picture_has_an_alternative_text_and_every_id_is_there_once(page: Path) -> None:
-    pictures, ids = [], []
+def test_every_image_has_an_alternative_text_and_every_id_occurs_once(page: Path) -> None:
+    images, ids = [], []
 
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-            told = dict(attributes)
+            given = dict(attributes)
             if tag == "img":
-                pictures.append(told.get("alt"))
-            ids.extend([told["id"]] if "id" in told else [])
+                images.append(given.get("alt"))
+            ids.extend([given["id"]] if "id" in given else [])
 
     Reader().feed(page.read_text())
-    assert len(pictures) > 20
-    assert all(pictures)
+    assert len(images) > 20
+    assert all(images)
     assert len(ids) == len(set(ids))
 
 
@@ -263,6 +263,7 @@ def test_a_dataset_without_faces_or_without_audio_has_no_empty_panels(tmp_path: 
     html = report_of(write_synthetic(tmp_path / "blind", blind, left_out=()))
     assert "Faces found" not in html
     assert "faces found" not in html
+    assert "Below each face" not in html
     assert 'alt="Faces' not in html
     assert 'alt="Mel' in html
     html = report_of(write_synthetic(tmp_path / "deaf", deaf, left_out=()))
@@ -270,7 +271,7 @@ def test_a_dataset_without_faces_or_without_audio_has_no_empty_panels(tmp_path: 
     assert 'alt="Mel' not in html
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only here may names be any bytes")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names of any bytes")
 def test_a_folder_whose_name_is_not_utf8_has_a_report(tmp_path: Path) -> None:
     folder = write_synthetic(tmp_path / "set", synthetic_rows(5))
     html = report_of(folder.rename(os.fsdecode(bytes(tmp_path) + b"/caf\xe9")))

@@ -53,7 +53,7 @@ def picture(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg)))
 
 
-def test_an_example_is_what_the_dataset_holds(dataset: Path) -> None:
+def test_an_example_has_the_values_of_the_dataset(dataset: Path) -> None:
     row = synthetic_rows()[5]
     (found,) = examples(open_dataset(dataset), [row.utterance.id, "no such utterance"])
     assert (found.id, found.split, found.text, found.votes) == (
@@ -111,7 +111,7 @@ def test_an_utterance_without_mel_is_cut_into_pieces_without_one() -> None:
     assert (piece.mel, piece.share) == (b"", 0.0)
 
 
-def test_a_sheet_is_a_picture_that_is_the_same_every_time(dataset: Path, tmp_path: Path) -> None:
+def test_a_sheet_is_an_image_that_is_the_same_every_time(dataset: Path, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         utterance_sheet(dataset, "Ses01F_impro01_F005", tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
@@ -132,13 +132,13 @@ def test_a_long_utterance_has_a_line_for_every_eight_seconds(tmp_path: Path) -> 
     assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=1)
 
 
-def test_an_id_that_was_left_out_is_told_with_its_reason(dataset: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_dropped_id_gives_the_reason(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"Ses02M_impro01_F000 was dropped, media-short: .* ends at 13\.04 s"):
         utterance_sheet(dataset, "Ses02M_impro01_F000", tmp_path / "sheet.png")
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_an_unknown_id_is_told_with_those_it_may_have_meant(dataset: Path, tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_id_names_similar_ones(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"no utterance 'Ses01F_impro1_F005'; nearest are Ses01F_impro01_F005, "):
         utterance_sheet(dataset, "Ses01F_impro1_F005", tmp_path / "sheet.png")
 
