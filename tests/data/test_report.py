@@ -67,6 +67,7 @@ def test_the_page_counts_what_is_in_the_dataset(page: Path) -> None:
     assert "dropped 3" in text
     assert "the paper's own rules" not in text, "no utterance was dropped by them"
     assert "speaker 1" in text
+    assert "or the centre. The mel spectrogram" in text
     assert f"doubtful, but kept {sum(bool(row.clip.quality) for row in rows)}" in text
 
 
