@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
+DEMO_DIALOGUE := $(DEMO)/raw/iemocap/Session1/dialog
+DEMO_VIDEO := $(DEMO_DIALOGUE)/avi/DivX/Ses01F_impro01.avi
+DEMO_WORDS := $(DEMO_DIALOGUE)/transcriptions/Ses01F_impro01.txt
+SMALL := --set width=8 --set hidden=64 --set layers=1 --set feed_forward=64 --set lr=0.001
 
 .PHONY: install demo test lint bench bench-sparse bench-gpu clean
 
@@ -12,7 +16,7 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Small raw corpora, both datasets, verification, the paper's table on a full-size text-only corpus, a report page.
+# Small raw corpora, both datasets, their proofs and report pages; then a small model, its page, and a prediction page.
 demo: install $(DEMO)/raw/iemocap/expected.json $(DEMO)/raw/mosei/expected.json $(DEMO)/raw/full/expected.json
 	$(BIN)/mesm-data doctor iemocap --raw $(DEMO)/raw/iemocap --out $(DEMO)
 	$(BIN)/mesm-data build iemocap --raw $(DEMO)/raw/iemocap --out $(DEMO)/iemocap --split random --seed 0 --max-issues 30%
@@ -22,8 +26,11 @@ demo: install $(DEMO)/raw/iemocap/expected.json $(DEMO)/raw/mosei/expected.json 
 	$(BIN)/mesm-data verify-splits iemocap --raw $(DEMO)/raw/full --lists $(DEMO)/raw/full/lists --expected $(DEMO)/raw/full/expected.json
 	$(BIN)/mesm-data report $(DEMO)/iemocap
 	$(BIN)/mesm-data report $(DEMO)/mosei
+	$(BIN)/mesm train $(DEMO)/iemocap --model mesm --text-encoder tiny --epochs 4 $(SMALL) --out $(DEMO)/run
+	$(BIN)/mesm predict $(DEMO_VIDEO) --transcript $(DEMO_WORDS) --checkpoint $(DEMO)/run --out $(DEMO)/timeline.html
 	@echo
-	@echo "Open $(CURDIR)/$(DEMO)/iemocap/report.html and $(CURDIR)/$(DEMO)/mosei/report.html in a browser."
+	@echo "Open in a browser: $(CURDIR)/$(DEMO)/iemocap/report.html, $(CURDIR)/$(DEMO)/mosei/report.html,"
+	@echo "$(CURDIR)/$(DEMO)/run/page.html and $(CURDIR)/$(DEMO)/timeline.html"
 
 $(DEMO)/raw/iemocap/expected.json: | install
 	rm -rf $(@D) && $(BIN)/mesm-data synth iemocap --out $(@D)
