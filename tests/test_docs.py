@@ -4,6 +4,7 @@ Blocks marked `sh` run as they stand. Blocks marked `console` hold what takes ho
 commands run too, with a smaller dataset, one epoch and one seed.
 """
 
+import importlib.util
 import os
 import re
 import shlex
@@ -82,3 +83,13 @@ def test_every_page_that_a_page_links_to_exists() -> None:
         prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", prose):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_api_page_is_what_the_docstrings_say() -> None:
+    specification = importlib.util.spec_from_file_location("make_api", ROOT / "docs" / "make_api.py")
+    assert specification is not None
+    assert specification.loader is not None
+    make_api = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(make_api)
+    written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert written == make_api.page(), "docs/api.md is older than the docstrings; run: python docs/make_api.py"
