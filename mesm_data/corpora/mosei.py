@@ -34,7 +34,6 @@ from mesm_data.corpora import by_id, read_lines, read_table, to_number, with_pla
 from mesm_data.corpora._listing import list_folder, one_of_each, with_suffix
 from mesm_data.corpora._mosei_tree import LAYOUTS, PARTS, RATED, SHEET, VIDEOS, Tree, choose_layout, look, parts_found
 from mesm_data.errors import PAPER_DROPS, CorpusError, DataError, Issue, MediaError, not_a_file, quoted
-from mesm_data.pickles import read_pickle
 from mesm_data.utterance import Source, Utterance, Vote
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -488,6 +487,8 @@ def _read_sheet(path: Path) -> dict[str, tuple[str, str]]:
 
 def _read_meta(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Clip -> its words and its labels, from the authors' meta.pkl."""
+    from mesm_data.pickles import read_pickle  # here, since it loads numpy, which no other layout needs
+
     meta = read_pickle(path)
     if not isinstance(meta, dict):
         raise CorpusError(f"{path}: found a {type(meta).__name__}, expected a dict of clips")

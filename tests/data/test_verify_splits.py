@@ -45,7 +45,7 @@ def test_mosei_passes_in_every_cell_but_the_words(shared: Path) -> None:
     assert report.passes(strict=True)
     assert {cell.column for cell in report.cells if cell.ok is None} == {"words"}
     assert report.differences == ()
-    assert any(note.startswith("Labelled utterances in no part: 2782") for note in report.notes)
+    assert any(note.startswith("Labelled utterances in no split: 2782") for note in report.notes)
 
 
 def test_one_label_moved_in_mosei_is_seen(shared: Path) -> None:

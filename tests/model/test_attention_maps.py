@@ -202,7 +202,7 @@ def test_the_command_draws_ids_and_one_of_each_emotion(dataset: Dataset, run: Pa
     [
         (["--out", "x.png"], "give either --ids or --one-per-emotion"),
         (["--ids", ID, "--one-per-emotion", "--out", "x.png"], "give either --ids or --one-per-emotion"),
-        (["--ids", ID], "give --out PICTURE, --video FILM or both"),
+        (["--ids", ID], "give --out PICTURE, --video VIDEO or both"),
         (["--ids", f"{ID},b", "--video", "x.mp4"], "--video shows one utterance; give one id"),
     ],
 )
