@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_HERE = ("make ", "git clone", "cd ", "pip install", ". .venv", ".venv/bin/", "sbatch ")  # what the tests run in
 PROGRAMS = {"mesm-data": data_cli.main, "mesm": model_cli.main}
+PYTHON = ("README.md", "quick_start.md")  # the other pages show parts of programs
 SMALLER = {  # of `console` blocks; a later option counts more than an earlier one
     "mesm-data synth planted": "--train 24",
     "mesm-data synth pointer": "--train 24",
@@ -36,7 +37,10 @@ def commands(page: Path) -> list[str]:
     """The commands of the page, continued lines joined, comments and blank lines left out."""
     found = []
     text = page.read_text(encoding="utf-8")
-    for kind, block in re.findall(r"^```(sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for kind, block in re.findall(r"^```(sh|console|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if kind == "python":
+            found += [f"python -c {shlex.quote(block)}"] * (page.name in PYTHON)
+            continue
         for line in block.replace("\\\n", " ").splitlines():
             command = re.sub(r"\s+#.*", "", line).strip().removeprefix("$ ")
             if command and not command.startswith("#"):
