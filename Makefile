@@ -42,7 +42,7 @@ $(DEMO)/raw/full/expected.json: | install
 	rm -rf $(@D) && $(BIN)/mesm-data synth iemocap --full-text --out $(@D)
 
 test: install
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 10
 
 lint: install
 	$(BIN)/ruff format --check .

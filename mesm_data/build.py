@@ -286,8 +286,8 @@ class _Progress:
         self.done = self.total | {job.name: 0.0 for job in todo}
         self.recordings = len(jobs)
         self.bar = tqdm(
-            total=round(sum(self.total.values()), 1),
-            initial=round(sum(self.done.values()), 1),
+            total=sum(self.total.values()),
+            initial=sum(self.done.values()),
             disable=None,
             smoothing=0.1,
             bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of speech{postfix} [{elapsed}<{remaining}]",
@@ -313,7 +313,7 @@ class _Progress:
     def _show(self) -> None:
         finished = sum(self.done[name] == self.total[name] for name in self.total)
         self.bar.set_postfix_str(f"{finished}/{self.recordings} recordings", refresh=False)
-        self.bar.update(sum(self.done.values()) - self.bar.n)
+        self.bar.update(min(sum(self.done.values()), self.bar.total) - self.bar.n)
 
 
 class _Reporting:

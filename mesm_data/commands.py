@@ -10,6 +10,8 @@ import click
 
 from mesm_data.errors import DataError, in_words
 
+EXTRAS = {"moviepy": "video", "optuna": "tune", "skimage": "synth"}  # library of one command -> the extra with it
+
 
 class Commands(click.Group):
     """A group that reports every DataError, and every file that cannot be read or written, in one place.
@@ -32,6 +34,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except DataError as error:
             click.echo(f"{self.name}: {error}", err=True)
+        except ModuleNotFoundError as error:
+            library = (error.name or "").split(".")[0]
+            if library not in EXTRAS:
+                raise
+            click.echo(f"{self.name}: needs {library}: run `pip install 'mesm[{EXTRAS[library]}]'`", err=True)
         except OSError as error:
             if (told := in_words(error)) is None:
                 raise

@@ -232,3 +232,12 @@ def test_an_out_that_is_a_link_to_nothing_is_told(typed: Callable[..., Result]) 
         done = typed(line)
         assert done.exit_code == 2
         assert "gone is a link to nowhere, which is not there" in " ".join(done.stderr.split())
+
+
+def test_a_library_of_one_command_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    for name in [name for name in sys.modules if name.startswith(("skimage.", "mesm_data.synth"))]:
+        monkeypatch.delitem(sys.modules, name)
+    result = CliRunner().invoke(main, ["synth", "iemocap", "--out", "nowhere"])
+    assert result.exit_code == 1
+    assert "needs skimage: run `pip install 'mesm[synth]'`" in result.output
