@@ -107,7 +107,7 @@ def reading(folder: Path, seconds: float, rounds: int) -> None:
     detector = PublishedMTCNN(image_size=48, margin=2, post_process=False)
 
     def ours() -> None:
-        for table in reader.open_dataset(out).tables():
+        for table in reader.load(out).tables():
             for row in range(table.num_rows):
                 schema.faces_of(table, row).sum()
                 schema.mels_of(table, row).sum()

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from benchmarks.bench_train import CHUNKS, FACES, albert_base, medians, step, utterance
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.synth import planted, synthetic_dataset
 from mesm_model import models
 from mesm_model.batch import Batch, collate
 from mesm_model.features.extract import DEFAULTS, FeatureSpec, make_features
 from mesm_model.features.store import attach
-from mesm_model.loader import open_part, read
+from mesm_model.loader import open_split, read
 from mesm_model.runs.settings import resolve_config
 
 SECONDS = CHUNKS * 0.4  # of an utterance
@@ -79,11 +79,11 @@ def speech(folder: Path, minutes: float) -> Dataset:
     count = round(60 * minutes / SECONDS)
     sizes = {"train": count - 2 * (count // 6), "valid": count // 6, "test": count // 6}
     synthetic_dataset.write_samples(folder, "speech", synthetic_dataset.EMOTIONS, sizes, {"seed": 0}, sample, {})
-    return open_dataset(folder)
+    return load(folder)
 
 
 def fixed_batch(dataset: Dataset) -> Batch:
-    (batch,) = read(open_part(dataset, "train", None), [range(UTTERANCES)])
+    (batch,) = read(open_split(dataset, "train", None), [range(UTTERANCES)])
     return batch
 
 

@@ -29,10 +29,10 @@ from skimage.transform import resize
 from transformers import AlbertConfig, AlbertModel
 
 from benchmarks.published_way import Published
-from mesm_data.dataset.reader import open_dataset
+from mesm_data.dataset.reader import load
 from mesm_data.synth import synthetic_dataset
 from mesm_model.batch import FACE, MEL, Batch, Example, collate
-from mesm_model.loader import open_part, plan_epoch, read
+from mesm_model.loader import open_split, plan_epoch, read
 from mesm_model.models import fe2e, mesm
 
 FACES, CHUNKS, TOKENS = 10, 12, 14  # per utterance of 4.6 seconds
@@ -151,7 +151,7 @@ def loading(folder: Path, clock: Callable[[], float]) -> float:
     synthetic_dataset.write_samples(
         folder, "random", synthetic_dataset.EMOTIONS, {"train": 1000}, {"seed": 0}, sample, {}
     )
-    part = open_part(open_dataset(folder), "train", None)
+    part = open_split(load(folder), "train", None)
     plan = plan_epoch(part.megabytes, 8, np.inf, 1, 0, 0)
     batches = [batch for one in plan.steps for batch in one]
     rates = []

@@ -334,7 +334,7 @@ def _features(dataset: Path, features: Path) -> str:
     attached = store.attach(load(dataset), features)
     digest = hashlib.sha256()
     for split in ("train", "valid", "test"):
-        for name, ragged in sorted(store.open_part(attached, split).items()):
+        for name, ragged in sorted(store.open_split(attached, split).items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(ragged.rows).tobytes())
     return digest.hexdigest()

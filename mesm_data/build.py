@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from mesm_data import corpora, files
 from mesm_data.clip import Recipe
-from mesm_data.dataset import reader as reader_module
 from mesm_data.dataset import schema, writer
+from mesm_data.dataset.reader import load
 from mesm_data.errors import NOTED, PAPER_DROPS, CorpusError, DataError, Issue, not_a_file
 from mesm_data.faces.detector import Detection, FaceDetector
 from mesm_data.pool import WorkerFailed, advance, run_jobs
@@ -144,7 +144,7 @@ def make_plan(corpus: str, raw: Path, out: Path, settings: Settings) -> Plan:
         "split_digest": splits.digest,
         "shard_mb": settings.shard_mb,
     }
-    exempt = frozenset(NOTED) | (frozenset(PAPER_DROPS) if module.paper_drops else frozenset({"no-part"}))
+    exempt = frozenset(NOTED) | (frozenset(PAPER_DROPS) if module.paper_drops else frozenset({"no-split"}))
     gaps = tuple(module.gaps(utterances))
     return Plan(corpus, module.EMOTIONS, splits, jobs, (*issues, *unsplit, *missing), exempt, gaps, record)
 
@@ -439,7 +439,7 @@ def _all_issues(plan: Plan, markers: Mapping[str, dict[str, Any]]) -> list[Issue
 
 
 def _summary(out: Path, plan: Plan, seconds: float, resumed: int) -> Summary:
-    dataset = reader_module.open_dataset(out)
+    dataset = load(out)
     index = dataset.index
     return Summary(
         scheme=index["split"],

@@ -234,11 +234,11 @@ def verify(dataset: Path, as_json: bool) -> None:
 
     mesm-data verify out/iemocap
     """
-    from mesm_data.dataset import reader as reader_module
     from mesm_data.dataset import verify
+    from mesm_data.dataset.reader import load
 
     problems = verify.verify(dataset)
-    index = reader_module.open_dataset(dataset).index
+    index = load(dataset).index
     found = {
         "ok": not problems,
         "problems": problems,
@@ -280,7 +280,7 @@ def verify_splits(
     mesm-data verify-splits mosei --labels utterances.csv
     mesm-data verify-splits iemocap --raw IEMOCAP_full_release --lists lists/
     """
-    from mesm_data.dataset.reader import open_dataset
+    from mesm_data.dataset.reader import load
     from mesm_data.splits import split_report
     from mesm_data.verify_splits import Given, check_corpus, check_dataset, is_dataset
 
@@ -289,7 +289,7 @@ def verify_splits(
             raise click.UsageError(f"{options[0]} goes with one corpus or dataset; name it")
         _check_all(target or OUTPUTS, as_json, strict)
         return
-    dataset = open_dataset(target) if isinstance(target, Path) else None
+    dataset = load(target) if isinstance(target, Path) else None
     corpus = dataset.corpus if dataset is not None else str(target)
     if given["raw"] and given["labels"]:
         raise click.UsageError("--raw and --labels give the same facts; give one of them")

@@ -71,7 +71,7 @@ PAPER_DROPS = {
     "no-fold": "video is in no standard fold",
     "negative-start": "video has a labelled clip that starts before 0",
     "after-media-end": "starts after the end of the media",
-    "no-part": "in none of the split's id lists",
+    "no-split": "in none of the split's id lists",
 }
 LEFT_OUT = {
     "bad-times": "start and end are not plausible times",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mesm_data import corpora
 from mesm_data.build import read_corpus
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DataError, SplitError
 from mesm_data.files import datasets_below
 from mesm_data.splits.expected import SPLITS, corpora_of_the_paper, read_expected, read_expected_file
@@ -98,7 +98,7 @@ def _check_manifest(corpus: str) -> Iterator[Check]:
 def _check_dataset(folder: Path, strict: bool) -> Check:
     name = str(folder)
     try:
-        dataset = open_dataset(folder)
+        dataset = load(folder)
         if dataset.corpus not in corpora_of_the_paper():
             return Check(name, None, f"{folder}: not comparable, {dataset.corpus} is not in the paper")
         report = check_dataset(dataset, Given())

@@ -107,7 +107,7 @@ def train(
             scores = train_run(opened, with_values(run, seed=seed), one, distributed, runtime)
             if distributed.is_main and finished:
                 click.echo(f"{one}: this run is finished; its scores:", err=True)
-            reports[one.name] = from_json(scores["parts"].get("test") or scores["parts"]["valid"])
+            reports[one.name] = from_json(scores["splits"].get("test") or scores["splits"]["valid"])
         if distributed.is_main:
             _print_scores(reports)
             click.echo("Pages: " + ", ".join(str(one / "page.html") for one in folders))
@@ -144,9 +144,9 @@ def evaluate(
     reports = {}
     with init_distributed(device) as distributed:
         for name, folder in runs.items():
-            reports[name], part, probability = evaluate_run(folder, opened, split, distributed, cache, workers)
+            reports[name], split_data, probability = evaluate_run(folder, opened, split, distributed, cache, workers)
             if predictions:
-                write_predictions(predictions, reports[name], part, probability)
+                write_predictions(predictions, reports[name], split_data, probability)
                 click.echo(f"Written to {predictions}", err=True)
     if as_json:
         found = [to_json(report) for report in reports.values()]

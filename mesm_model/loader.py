@@ -23,6 +23,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from mesm_data import files
 from mesm_data.dataset import reader, schema
+from mesm_data.dataset.arrow_files import open_to_map, open_to_write
 from mesm_data.errors import DataError, ShardError
 from mesm_model.batch import FACE, MEL, Batch, Example, collate, model_input
 from mesm_model.features import store
@@ -39,7 +40,7 @@ ROW_MB, PAIR_MB = 0.05, 5e-4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Part(TorchDataset[Example]):
+class SplitData(TorchDataset[Example]):
     """One split of a dataset, utterance by utterance: a map-style `torch.utils.data.Dataset`."""
 
     name: str
@@ -50,7 +51,7 @@ class Part(TorchDataset[Example]):
     collate = staticmethod(collate)  # examples -> the Batch that models take: a DataLoader's `collate_fn`
 
     def __repr__(self) -> str:
-        return f"Part({self.name}, {len(self)} utterances, {self.path})"
+        return f"SplitData({self.name}, {len(self)} utterances, {self.path})"
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -103,12 +104,12 @@ class Part(TorchDataset[Example]):
     @cached_property
     def _table(self) -> pa.Table:
         try:
-            return pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
+            return pa.ipc.open_file(open_to_map(self.path)).read_all()
         except (pa.ArrowInvalid, OSError) as error:
             raise ShardError(f"{self.path}: not a whole Arrow file ({error}); delete it and it is made again") from None
 
 
-def open_part(dataset: reader.Dataset, split: str, encoder: Path | None, cache: Path | None = None) -> Part:
+def open_split(dataset: reader.Dataset, split: str, encoder: Path | None, cache: Path | None = None) -> SplitData:
     """A split of a dataset, with tokens of the text encoder in the folder `encoder`; without tokens for None.
 
     A dataset with features has these instead. `cache` is the folder of the Arrow copies, `.cache` in the dataset by
@@ -116,24 +117,26 @@ def open_part(dataset: reader.Dataset, split: str, encoder: Path | None, cache: 
     """
     if split not in dataset.splits:
         raise DataError(f"{dataset.folder}: no split {split!r}, expected one of {', '.join(dataset.splits)}")
-    part = Part(split, arrow_file(dataset, split, cache or dataset.folder / ".cache"), ())
+    split_data = SplitData(split, arrow_file(dataset, split, cache or dataset.folder / ".cache"), ())
     if store.features_info(dataset):
-        return Part(split, part.path, (), store.open_part(dataset, split))
+        return SplitData(split, split_data.path, (), store.open_split(dataset, split))
     if encoder is None:
-        return Part(split, part.path, [()] * len(part))
+        return SplitData(split, split_data.path, [()] * len(split_data))
     from mesm_model.models.common.text import tokenize  # transformers takes seconds, which worker processes need not
 
-    return Part(split, part.path, tokenize(encoder, part.texts))
+    return SplitData(split, split_data.path, tokenize(encoder, split_data.texts))
 
 
-def to_torch(dataset: reader.Dataset, text_encoder: str | Path | None = None, cache: str | Path | None = None) -> Part:
+def to_torch(
+    dataset: reader.Dataset, text_encoder: str | Path | None = None, cache: str | Path | None = None
+) -> SplitData:
     """The only split of a dataset as a map-style dataset; see `Dataset.to_torch`."""
     if len(dataset.splits) != 1:
         raise DataError(
             f"{dataset.folder}: has the splits {', '.join(dataset.splits)}; choose one, as in "
             f"ds.split({dataset.splits[0]!r}).to_torch()"
         )
-    return open_part(
+    return open_split(
         dataset, dataset.splits[0], Path(text_encoder) if text_encoder else None, Path(cache) if cache else None
     )
 
@@ -164,7 +167,7 @@ def _copy(dataset: reader.Dataset, split: str, path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         checked = {shard: _check(shard, dataset) for shard in dataset.shard_paths(split)}
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, _schema()) as writer:
+        with open_to_write(temporary) as file, pa.ipc.new_file(file, _schema()) as writer:
             for table in dataset.tables(split, COLUMNS):
                 writer.write_table(table)
         if changed := [shard for shard, state in checked.items() if _state(shard) != state]:
@@ -223,14 +226,16 @@ def plan_reading(megabytes: np.ndarray, batch: int, batch_memory_mb: float) -> l
     return list(_batches(range(len(megabytes)), megabytes, batch, batch_memory_mb))
 
 
-def read(part: Part, batches: Sequence[Sequence[int]], workers: int = 0, pin: bool = False) -> Iterator[Batch]:
+def read(
+    split_data: SplitData, batches: Sequence[Sequence[int]], workers: int = 0, pin: bool = False
+) -> Iterator[Batch]:
     """The batches with their data, in order; `workers` processes read ahead, `pin` speeds up the copy to a GPU.
 
     Raises DataError where the processes cannot be started.
     """
     _check_shared_memory(workers)
     return iter(DataLoader(
-        part,
+        split_data,
         batch_sampler=batches,  # type: ignore[arg-type]
         collate_fn=collate,
         num_workers=workers if batches else 0,

@@ -10,7 +10,6 @@ out/iemocap/
 import bisect
 import difflib
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mesm_data.clip import Clip, Recipe
+from mesm_data.dataset.arrow_files import open_to_read
 from mesm_data.dataset.item import Item
 from mesm_data.dataset.schema import ARRAYS, INDEX, ROW_GROUP, SCHEMA_VERSION, faces_of, mels_of
 from mesm_data.errors import DataError, Issue, ShardError
@@ -61,9 +61,6 @@ def load(folder: str | Path) -> "Dataset":
         if lacking := {"utterances", *index["emotions"]} - set(index["counts"].get(split, ())):
             raise ShardError(f"{path}: counts.{split} lacks {', '.join(sorted(lacking))}; {again}")
     return Dataset(folder, index)
-
-
-open_dataset = load
 
 
 @dataclass(frozen=True, repr=False)
@@ -269,8 +266,7 @@ def clips_of(table: pa.Table) -> Iterator[tuple[Utterance, Clip]]:
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """An open shard. Raises ShardError where it is missing, or turns out to be broken while it is open."""
     try:
-        # as bytes: pyarrow refuses a str that is not UTF-8
-        with pa.OSFile(os.fsencode(path)) as opened, pq.ParquetFile(opened) as file:
+        with open_to_read(path) as opened, pq.ParquetFile(opened) as file:
             yield file
     except FileNotFoundError:
         raise ShardError(f"{path}: not found, though index.json names it; build the dataset again") from None

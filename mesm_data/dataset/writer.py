@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mesm_data.clip import Recipe
+from mesm_data.dataset.arrow_files import open_to_map, open_to_write
 from mesm_data.dataset.schema import ARRAYS, ROW_GROUP, SCHEMA_VERSION, Tally
 from mesm_data.errors import Issue, ShardError
 from mesm_data.files import commit_file, sha256_of, write_json, write_text
@@ -117,15 +118,16 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
             )
     temporary = path.with_name(path.name + ".tmp")
     stored = {"mesm": json.dumps(metadata, sort_keys=True, ensure_ascii=False)}
-    pq.write_table(
-        table.replace_schema_metadata(stored),
-        temporary,
-        row_group_size=ROW_GROUP,
-        compression="none",  # faces and log-mels do not shrink: zstd saves 8 % and reads three times slower
-        use_dictionary=False,
-        write_statistics=["id", "split", "start", "end"],
-        store_schema=True,
-    )
+    with open_to_write(temporary) as file:
+        pq.write_table(
+            table.replace_schema_metadata(stored),
+            file,
+            row_group_size=ROW_GROUP,
+            compression="none",  # faces and log-mels do not shrink: zstd saves 8 % and reads three times slower
+            use_dictionary=False,
+            write_statistics=["id", "split", "start", "end"],
+            store_schema=True,
+        )
     commit_file(temporary, path)
 
 
@@ -136,7 +138,7 @@ def gather(slices: Sequence[tuple[Path, int, int]]) -> pa.Table:
 
 def _row_groups(path: Path, first: int, rows: int) -> Iterator[pa.Table]:
     """Rows of a file, in tables of one row group at most: 2 GB of faces cannot be in one piece."""
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with open_to_map(path) as mapped, pq.ParquetFile(mapped) as file:
         for group in range(first // ROW_GROUP, -(-(first + rows) // ROW_GROUP)):
             begin = max(first - group * ROW_GROUP, 0)
             end = min(first + rows - group * ROW_GROUP, ROW_GROUP)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from mesm_data.dataset.arrow_files import open_to_read
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.files import sha256_of
@@ -36,6 +37,8 @@ def read_features(folder: Path, index: dict[str, Any]) -> dict[str, dict[str, np
         if path.suffix != ".parquet":  # what was fitted first
             continue
         size = index["sets"][modality]["size"]
-        for row in pq.read_table(path, columns=["id", "rows"]).to_pylist():
+        with open_to_read(path) as file:
+            table = pq.read_table(file, columns=["id", "rows"])
+        for row in table.to_pylist():
             found[modality][row["id"]] = np.frombuffer(b"".join(row["rows"]), "<f4").reshape(-1, size)
     return found

@@ -1,6 +1,7 @@
 """Hugging Face: Parquet files that `datasets.load_dataset` reads, faces as images and mels as numbers."""
 
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from mesm_data.dataset.arrow_files import open_to_write
 from mesm_data.dataset.reader import Dataset
 from mesm_data.dataset.schema import faces_of, mels_of
 from mesm_data.export.samples import Options
@@ -23,14 +25,12 @@ def write_huggingface(dataset: Dataset, out: Path, options: Options) -> dict[str
         one = Dataset(dataset.folder, dataset.index | {"shards": [shard]})
         path = out / "data" / Path(shard["name"]).name
         temporary = path.with_name(path.name + ".tmp")
-        writer = None
-        for table in one.tables():
-            table = _for_hf(table)
-            writer = writer or pq.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
-        if writer:
-            writer.close()
-            commit_file(temporary, path)
+        tables = map(_for_hf, one.tables())
+        first = next(tables)
+        with open_to_write(temporary) as file, pq.ParquetWriter(file, first.schema) as writer:
+            for table in itertools.chain([first], tables):
+                writer.write_table(table)
+        commit_file(temporary, path)
     return {}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from mesm_data import corpora
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DOUBTFUL, LEFT_OUT, NOTED, PAPER_DROPS, Issue
 from mesm_data.files import write_text
 from mesm_data.report import charts
@@ -68,7 +68,7 @@ def write_report(dataset: Path, out: Path, seed: int = 0) -> None:
 
     Raises ShardError where there is no dataset, or its ledger of Issues is missing.
     """
-    opened = open_dataset(dataset)
+    opened = load(dataset)
     rows = list(opened.rows(LIGHT))
     issues = opened.issues
     sample, doubtful = _sample(rows, seed), _most_doubtful(rows)

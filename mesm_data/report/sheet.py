@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.dataset.schema import faces_of, mels_of
 from mesm_data.errors import ShardError
 from mesm_data.report.picture import TICKS, jpeg, mel_image, mel_row, side_by_side, strip
@@ -115,7 +115,7 @@ def face_slots(example: Example) -> dict[int, int]:
 
 def utterance_sheet(dataset: Path, utterance: str, out: Path) -> None:
     """Draw an utterance, all of it, as one PNG. Raises ShardError for an id that the dataset does not have."""
-    opened = open_dataset(dataset)
+    opened = load(dataset)
     found = next(examples(opened, [utterance]), None)
     if found is None:
         raise ShardError(_why_absent(opened, utterance))

@@ -153,7 +153,7 @@ def _of_this_copy(
         )
     present = {split: tuple(name for name in names if name in here) for split, names in listed.ids.items()}
     detail = f"in none of the lists {', '.join(present)}"
-    issues = [Issue(u.id, "no-part", detail) for u in utterances if u.id not in ids]
+    issues = [Issue(u.id, "no-split", detail) for u in utterances if u.id not in ids]
     return Splits(listed.scheme, present, tuple(absent)), issues
 
 

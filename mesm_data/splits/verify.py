@@ -139,7 +139,7 @@ def _differences(
     have, want = {member.id: member for member in found}, {member.id: member for member in reference}
     rows = [Difference("missing", name, "-", want[name].split) for name in want.keys() - have.keys()]
     rows += [Difference("extra", name, have[name].split, "-") for name in have.keys() - want.keys()]
-    rows += [Difference("extra", issue.utterance, "none", "-") for issue in issues if issue.kind == "no-part"]
+    rows += [Difference("extra", issue.utterance, "none", "-") for issue in issues if issue.kind == "no-split"]
     for name in have.keys() & want.keys():
         one, other = have[name], want[name]
         if one.split != other.split:

@@ -20,7 +20,7 @@ from mesm_model.evaluation.inference import probabilities
 from mesm_model.evaluation.pointing import pointing
 from mesm_model.evaluation.scores import Planted, Report
 from mesm_model.features.store import as_model_input, described, features_info
-from mesm_model.loader import Part, open_part
+from mesm_model.loader import SplitData, open_split
 from mesm_model.models.common.interface import Model, encoder_description
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ class RunOnSplit:
     checkpoint: Checkpoint
     model: Model
     dataset: Dataset  # as the model reads it
-    part: Part
+    split_data: SplitData
 
 
 def open_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None) -> RunOnSplit:
@@ -49,12 +49,12 @@ def open_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache:
     model = checkpoints.build_model(checkpoint, folder).to(ranks.device)
     dataset = as_model_input(dataset, checkpoint.model, model.config)
     checkpoints.check_data(checkpoint, dataset, run)
-    return RunOnSplit(checkpoint, model, dataset, open_part(dataset, split, text_folder(model, folder), cache))
+    return RunOnSplit(checkpoint, model, dataset, open_split(dataset, split, text_folder(model, folder), cache))
 
 
 def evaluate(
     run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None, workers: int = 0
-) -> tuple[Report, Part, np.ndarray]:
+) -> tuple[Report, SplitData, np.ndarray]:
     """The report of a run's best checkpoint, the split, and the probabilities float32 [n, E] behind the report.
 
     Thresholds are the checkpoint's. Raises what `open_run` raises, and Diverged for probabilities that are no numbers.
@@ -62,14 +62,16 @@ def evaluate(
     loaded = open_run(run, dataset, split, ranks, cache)
     probability = probabilities_of(loaded, ranks, workers)
     thresholds = loaded.checkpoint.thresholds
-    report = make_report(run, loaded.model, thresholds, loaded.dataset, loaded.part, probability, ranks)
-    return report, loaded.part, probability
+    report = make_report(run, loaded.model, thresholds, loaded.dataset, loaded.split_data, probability, ranks)
+    return report, loaded.split_data, probability
 
 
 def probabilities_of(loaded: RunOnSplit, ranks: Distributed, workers: int = 0) -> np.ndarray:
     """float32 [n, E], computed with the precision and batch memory of the training."""
     settings = loaded.checkpoint.settings
-    return probabilities(loaded.model, loaded.part, ranks, settings["precision"], settings["batch_memory_mb"], workers)
+    return probabilities(
+        loaded.model, loaded.split_data, ranks, settings["precision"], settings["batch_memory_mb"], workers
+    )
 
 
 def make_report(
@@ -77,37 +79,37 @@ def make_report(
     model: Model,
     thresholds: Sequence[float],
     dataset: Dataset,
-    part: Part,
+    split_data: SplitData,
     probability: np.ndarray,
     ranks: Distributed,
 ) -> Report:
-    """The report on `probability` [n, E] of the utterances of `part`."""
+    """The report on `probability` [n, E] of the utterances of `split_data`."""
     chosen = np.array(thresholds)
     return Report(
         run=str(run),
         data=str(dataset.folder),
-        split=part.name,
+        split=split_data.name,
         emotions=dataset.emotions,
         thresholds=tuple(thresholds),
-        utterances=len(part),
-        scores=metrics.score(probability, part.labels, chosen),
-        trivial=metrics.trivial(part.labels),
-        intervals=metrics.intervals(probability, part.labels, chosen),
+        utterances=len(split_data),
+        scores=metrics.score(probability, split_data.labels, chosen),
+        trivial=metrics.trivial(split_data.labels),
+        intervals=metrics.intervals(probability, split_data.labels, chosen),
         encoder=encoder_description(model),
         features=_features_of(dataset, model),
-        paper=paper.rows(dataset, part.name),
-        planted=_planted(model, part, dataset, ranks),
+        paper=paper.rows(dataset, split_data.name),
+        planted=_planted(model, split_data, dataset, ranks),
     )
 
 
-def write_predictions(path: Path, report: Report, part: Part, probability: np.ndarray) -> None:
+def write_predictions(path: Path, report: Report, split_data: SplitData, probability: np.ndarray) -> None:
     """A CSV file: id, then for each emotion its probability, the decision and the label."""
     decided = probability > np.array(report.thresholds)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", *(f"{e} {what}" for e in report.emotions for what in ("probability", "decided", "label"))])
-    for n, name in enumerate(part.ids):
-        cells = zip(probability[n], decided[n], part.labels[n], strict=True)
+    for n, name in enumerate(split_data.ids):
+        cells = zip(probability[n], decided[n], split_data.labels[n], strict=True)
         writer.writerow([name, *(cell for p, d, y in cells for cell in (f"{p:.6f}", int(d), int(y)))])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
@@ -118,7 +120,7 @@ def _features_of(dataset: Dataset, model: Model) -> dict[str, str] | None:
     return found and {"words": described(found, model.config.modalities), "folder": found["folder"]}
 
 
-def _planted(model: Model, part: Part, dataset: Dataset, ranks: Distributed) -> Planted | None:
+def _planted(model: Model, split_data: SplitData, dataset: Dataset, ranks: Distributed) -> Planted | None:
     """What is known of a synthetic dataset with planted signal; None for any other dataset."""
     path = dataset.folder / "bayes_optimal.json"
     if not path.is_file():
@@ -132,4 +134,4 @@ def _planted(model: Model, part: Part, dataset: Dataset, ranks: Distributed) -> 
             f"{path}: damaged ({error}); expected what `mesm-data synth` writes; delete {dataset.folder} and make it "
             "again"
         ) from None
-    return Planted(reachable=known, pointing=pointing(model, part, dataset, ranks))
+    return Planted(reachable=known, pointing=pointing(model, split_data, dataset, ranks))

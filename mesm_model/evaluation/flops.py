@@ -15,7 +15,7 @@ from mesm_model.evaluation.evaluate import open_run
 from mesm_model.evaluation.inference import READING
 from mesm_model.evaluation.tables import aligned
 from mesm_model.features.store import as_model_input
-from mesm_model.loader import Part, open_part, plan_reading, read
+from mesm_model.loader import SplitData, open_split, plan_reading, read
 from mesm_model.models.common import text
 from mesm_model.models.common.flops import MacCount
 from mesm_model.models.common.interface import Model, SelectsSites, encoder_description
@@ -163,35 +163,35 @@ def count_models(
     counts = {}
     with tempfile.TemporaryDirectory() as name_of_folder:
         folder = Path(name_of_folder)
-        texts = open_part(dataset, "train", None, cache).texts
+        texts = open_split(dataset, "train", None, cache).texts
         for name, choice in choices.items():
             if checkpoints.reads_text(choice.config):
                 text.prepare(choice.config.text_encoder, texts, folder / TEXT, choice.settings.max_tokens)
             torch.manual_seed(choice.settings.seed)
             model = checkpoints.make_model(choice.model, choice.config, folder)
             as_read = as_model_input(dataset, choice.model, choice.config)
-            part = open_part(as_read, split, text_folder(model, folder), cache)
-            counts[name] = _beside_dense(model, part, folder, ranks)
+            split_data = open_split(as_read, split, text_folder(model, folder), cache)
+            counts[name] = _beside_dense(model, split_data, folder, ranks)
     return counts
 
 
 def count_run(run: Path, dataset: Dataset, split: str, ranks: Distributed, cache: Path | None = None) -> Count:
     """The count of a trained run on one split."""
     loaded = open_run(run, dataset, split, ranks, cache)
-    return _beside_dense(loaded.model, loaded.part, run if run.is_dir() else run.parent, ranks)
+    return _beside_dense(loaded.model, loaded.split_data, run if run.is_dir() else run.parent, ranks)
 
 
-def count_part(model: Model, part: Part, ranks: Distributed) -> Count:
+def count_split(model: Model, split_data: SplitData, ranks: Distributed) -> Count:
     """The count of a model on the utterances of one split."""
-    batches = read(part, plan_reading(part.megabytes, READING, float("inf")))
+    batches = read(split_data, plan_reading(split_data.megabytes, READING, float("inf")))
     return count(model.to(ranks.device), (batch.to(ranks.device) for batch in batches))
 
 
-def _beside_dense(model: Model, part: Part, folder: Path, ranks: Distributed) -> Count:
+def _beside_dense(model: Model, split_data: SplitData, folder: Path, ranks: Distributed) -> Count:
     """The count of a model whose text encoder lies in `folder`; a sparse model's also has that of FE2E of its sizes."""
-    counted = count_part(model, part, ranks)
+    counted = count_split(model, split_data, ranks)
     if not isinstance(model, SelectsSites):
         return counted
     kind = models.load("fe2e").Config
     twin = kind(**{field.name: getattr(model.config, field.name) for field in fields(kind)})
-    return replace(counted, dense=count_part(checkpoints.make_model("fe2e", twin, folder), part, ranks))
+    return replace(counted, dense=count_split(checkpoints.make_model("fe2e", twin, folder), split_data, ranks))

@@ -13,14 +13,14 @@ from mesm_data.errors import DataError
 from mesm_model.batch import Batch
 from mesm_model.evaluation.inference import READING
 from mesm_model.evaluation.scores import Pointing
-from mesm_model.loader import Part, plan_reading, read
+from mesm_model.loader import SplitData, plan_reading, read
 from mesm_model.models.common.attention import Trace
 from mesm_model.models.common.interface import Model, SelectsSites
 from mesm_model.runs.distributed import Distributed
 
 
 @torch.no_grad()
-def pointing(model: Model, part: Part, dataset: Dataset, ranks: Distributed) -> dict[str, Pointing]:
+def pointing(model: Model, split_data: SplitData, dataset: Dataset, ranks: Distributed) -> dict[str, Pointing]:
     """Nucleus against true place, by modality and level.
 
     Empty for a dataset without places.jsonl, for a model without nuclei, and in all processes but the main one. Raises
@@ -31,7 +31,7 @@ def pointing(model: Model, part: Part, dataset: Dataset, ranks: Distributed) -> 
         return {}
     places = _read_places(path)
     counts: dict[str, np.ndarray] = {}
-    for batch in read(part, plan_reading(part.megabytes, READING, np.inf)):
+    for batch in read(split_data, plan_reading(split_data.megabytes, READING, np.inf)):
         trace = Trace()
         model.eval()(batch.to(ranks.device), trace)
         for level in trace.levels:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DataError
 from mesm_model.evaluation import metrics, paper
 from mesm_model.evaluation.evaluate import RunOnSplit, open_run, probabilities_of
-from mesm_model.evaluation.flops import count_part
+from mesm_model.evaluation.flops import count_split
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.features import store
 from mesm_model.models.common.interface import encoder_description
@@ -103,7 +103,7 @@ def compare(
     `data` and `features_folder` say where these are now, if they were moved since. Raises DataError for runs of
     different datasets, and for runs that are not finished.
     """
-    dataset = open_dataset(data or _data_of(runs[0]))
+    dataset = load(data or _data_of(runs[0]))
     names = _names(runs)
     entries, labels = [], None
     for run in runs:
@@ -111,7 +111,7 @@ def compare(
         for seed in seeds:
             _check_same(seed, dataset)
         opened = [open_run(seed, _readable(dataset, seed, features_folder), split, ranks, cache) for seed in seeds]
-        labels = opened[0].part.labels
+        labels = opened[0].split_data.labels
         entries.append(_entry(names[run], opened, ranks))
     assert labels is not None
     return Comparison(
@@ -166,7 +166,7 @@ def _data_of(run: Path) -> Path:
     """The dataset that a run was scored on."""
     first = next(iter(seeds_of(run).values()))
     scores = read_scores(first)
-    folder = Path(next(iter(scores["parts"].values()))["data"])
+    folder = Path(next(iter(scores["splits"].values()))["data"])
     if not (folder / "index.json").is_file():
         raise DataError(
             f"{folder}: not found, where {run} was scored; give --data with the place where the dataset is now"
@@ -203,7 +203,7 @@ def _check_same(run: Path, dataset: Dataset) -> None:
 
 
 def _entry(name: str, opened: Sequence[RunOnSplit], ranks: Distributed) -> Entry:
-    labels = opened[0].part.labels
+    labels = opened[0].split_data.labels
     probability, seconds = [], []
     for one in opened:
         begun = time.perf_counter()
@@ -211,7 +211,7 @@ def _entry(name: str, opened: Sequence[RunOnSplit], ranks: Distributed) -> Entry
         seconds.append(time.perf_counter() - begun)
     thresholds = [np.array(one.checkpoint.thresholds) for one in opened]
     model = opened[0].model
-    work = count_part(model, opened[0].part, ranks)
+    work = count_split(model, opened[0].split_data, ranks)
     return Entry(
         name=name,
         model=opened[0].checkpoint.model,

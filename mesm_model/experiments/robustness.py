@@ -83,15 +83,17 @@ def robustness(
     skipped: list[Damage] = []
     for seed, folder in seeds_of(run).items():
         loaded = open_run(folder, dataset, split, ranks, cache)
-        baseline = metrics.trivial(loaded.part.labels)[BEST_CONSTANT]
+        baseline = metrics.trivial(loaded.split_data.labels)[BEST_CONSTANT]
         constant = {kind: baseline.mean(kind) for kind in NAMES}
         possible = damages(loaded.model.config.modalities)
         skipped = [damage for damage in possible if not _allows(loaded, damage)]
         for damage in (CLEAN, *possible):
             if damage not in skipped:
-                tried = loaded if damage == CLEAN else replace(loaded, part=damaged_part(loaded, folder, damage))
+                tried = loaded if damage == CLEAN else replace(loaded, split_data=damaged_split(loaded, folder, damage))
                 probability, thresholds = probabilities_of(tried, ranks), np.array(loaded.checkpoint.thresholds)
-                rows.append(Row(seed, damage, metrics.score(probability, loaded.part.labels, thresholds), constant))
+                rows.append(
+                    Row(seed, damage, metrics.score(probability, loaded.split_data.labels, thresholds), constant)
+                )
     return rows, skipped
 
 
@@ -153,29 +155,29 @@ def damage_clip(utterance: Utterance, clip: Clip, damage: Damage, recipe: Recipe
     return utterance, replace(clip, **{name: (array.T * seen).T.astype(array.dtype) for name, array in arrays.items()})
 
 
-def damaged_part(loaded: RunOnSplit, folder: Path, damage: Damage) -> Any:
+def damaged_split(loaded: RunOnSplit, folder: Path, damage: Damage) -> Any:
     """The split that a model is tried on, damaged; `folder` is the run's."""
-    if loaded.part.features is None:
+    if loaded.split_data.features is None:
         return _DamagedPart(loaded, text_folder(loaded.model, folder), damage)
     rows = {damage.modality: _damaged_features(loaded, damage)}
-    return replace(loaded.part, features={**loaded.part.features, **rows})
+    return replace(loaded.split_data, features={**loaded.split_data.features, **rows})
 
 
 class _DamagedPart:
     """A split for an end-to-end model, damaged as it is read."""
 
     def __init__(self, loaded: RunOnSplit, encoder: Path | None, damage: Damage) -> None:
-        self.part, self.encoder, self.damage = loaded.part, encoder, damage
+        self.split_data, self.encoder, self.damage = loaded.split_data, encoder, damage
         self.recipe = loaded.dataset.recipe
-        rates = loaded.dataset.rows(["id", "sample_rate"], self.part.name)
+        rates = loaded.dataset.rows(["id", "sample_rate"], self.split_data.name)
         self.rates = {row["id"]: row["sample_rate"] for row in rates}
-        self.megabytes, self.labels, self.ids = self.part.megabytes, self.part.labels, self.part.ids
+        self.megabytes, self.labels, self.ids = self.split_data.megabytes, self.split_data.labels, self.split_data.ids
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.split_data)
 
     def __getitem__(self, n: int) -> Example:
-        example = self.part[n]
+        example = self.split_data[n]
         utterance, clip = damage_clip(*_as_clip(example, self.rates[example.id]), self.damage, self.recipe)
         tokens = example.tokens
         if self.damage.modality == "t" and self.encoder:
@@ -206,13 +208,13 @@ def _as_clip(example: Example, sample_rate: int) -> tuple[Utterance, Clip]:
 
 def _damaged_features(loaded: RunOnSplit, damage: Damage) -> Ragged:
     """The features of one modality, computed again from damaged clips; no rows for a missing modality."""
-    assert loaded.part.features is not None
+    assert loaded.split_data.features is not None
     if damage.kind == "missing":
-        size = loaded.part.features[damage.modality].rows.shape[1]
-        return Ragged(np.zeros((0, size), np.float32), np.zeros(len(loaded.part) + 1, np.int64))
+        size = loaded.split_data.features[damage.modality].rows.shape[1]
+        return Ragged(np.zeros((0, size), np.float32), np.zeros(len(loaded.split_data) + 1, np.int64))
     extractor = extractors(loaded.dataset, damage.modality)[damage.modality]
     rows, columns = [], (*LIGHT, *NEEDED.get(extractor.name, ()))
-    for utterance, clip in loaded.dataset.clips(loaded.part.name, columns):
+    for utterance, clip in loaded.dataset.clips(loaded.split_data.name, columns):
         found = extractor.rows(*damage_clip(utterance, clip, damage, loaded.dataset.recipe))
         assert found is not None  # of a computed set, see _allows
         rows.append(found)

@@ -184,7 +184,7 @@ def _specs(
 
 
 def _row(spec: RunSpec, scores: dict[str, Any], gflop: float | None = None, of_fe2e: float | None = None) -> Row:
-    report = scores["parts"].get("test") or scores["parts"]["valid"]
+    report = scores["splits"].get("test") or scores["splits"]["valid"]
     return Row(spec.name, spec.run.settings.seed, report["means"], gflop, of_fe2e, from_json(report))
 
 

@@ -38,6 +38,7 @@ from mesm_model.features.descriptors import (
 )
 from mesm_model.features.external import Table, read_disvoice, read_openface, read_opensmile, read_pickled
 from mesm_model.features.store import (
+    FORMAT,
     INDEX,
     MODALITIES,
     PLAN,
@@ -156,7 +157,7 @@ def _plan(dataset: Dataset, out: Path, wanted: Mapping[str, FeatureSpec]) -> Pla
         )
         return f"with {there}, now asked for with {here}" if changed else None
 
-    content = {"content": dataset.index["content"], "sets": sets}
+    content = {"format": FORMAT, "content": dataset.index["content"], "sets": sets}
     return Plan(PLAN, content, "set of features", "makes features", PLAN_SHAPE, differs)
 
 
@@ -216,7 +217,7 @@ def _finish(dataset: Dataset, out: Path, sets: dict[str, dict[str, Any]]) -> Non
         table, _ = word_vectors.read_table(words)
         sets["t"]["coverage"] = word_vectors.coverage((row["text"] for row in dataset.rows(["text"])), table)
         emotions = _emotion_vectors(dataset, table) if sets["t"]["name"] == "glove" else None
-    content = {"content": dataset.index["content"], "digest": digest.hexdigest()}
+    content = {"format": FORMAT, "content": dataset.index["content"], "digest": digest.hexdigest()}
     write_index(out, content | {"sets": sets, "emotions": emotions, "files": files})
 
 

@@ -4,7 +4,7 @@ features/
     plan.json                   which features of which dataset: written first; another plan for the folder is refused
     text-hash/words.txt         the vectors of the dataset's words, in the format of GloVe's files
     vision-face_geometry_pca/faces.npz     the average face of train and the principal components
-    audio-bark_mfcc/train-00000-of-00001.parquet     id and rows, a file per shard
+    audio-bark_mfcc/train-00000-of-00001.parquet     id and rows (bytes of float32), a file per shard
     features.json               written last: what is here, sizes, statistics of train, sha256 of every file and its own
 
 The names of the sets stand in every table: scores with substitutes are not the paper's. `attach` gives a dataset that
@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mesm_data.dataset.arrow_files import open_to_read
 from mesm_data.dataset.reader import Dataset
 from mesm_data.dataset.writer import write_table
 from mesm_data.errors import DataError
@@ -34,16 +35,21 @@ from mesm_model.models.common.two_phase import SIZES, is_two_phase
 MODALITIES = {"t": "text", "a": "audio", "v": "vision"}
 PAPER = ("glove", "disvoice", "openface")  # the kinds of features that the paper's baselines read
 INDEX, PLAN = "features.json", "plan.json"
+FORMAT = 2  # 1: rows as list<fixed_size_binary>, which pandas does not read
 
 # The shapes of both files, for read_state.
-PLAN_SHAPE = {"content": str, "sets": {modality: {"name": str, "path": (str, None)} for modality in MODALITIES}}
+PLAN_SHAPE = {
+    "format": int,
+    "content": str,
+    "sets": {modality: {"name": str, "path": (str, None)} for modality in MODALITIES},
+}
 _SET = {
     "name": str, "size": int, "what": str, "warnings": [str], "mean": [float], "deviation": [float], "rows": int,
     "missing": int, "replaced": int, "coverage?": float,
 }  # fmt: skip
 INDEX_SHAPE = {
-    "content": str, "digest": str, "sets": dict.fromkeys(MODALITIES, _SET), "emotions": ([[float]], None),
-    "files": {str: str}, "check": str,
+    "format": int, "content": str, "digest": str, "sets": dict.fromkeys(MODALITIES, _SET),
+    "emotions": ([[float]], None), "files": {str: str}, "check": str,
 }  # fmt: skip
 
 
@@ -158,7 +164,7 @@ def place(modality: str, name: str) -> str:
     return f"{MODALITIES[modality]}-{name}"
 
 
-def open_part(dataset: Dataset, split: str) -> dict[str, Ragged]:
+def open_split(dataset: Dataset, split: str) -> dict[str, Ragged]:
     """The features of one split, by modality, in the order of its shards; all in memory.
 
     The largest corpus of the paper, CMU-MOSEI, takes 0.7 GB. Raises DataError for a file that has changed.
@@ -199,16 +205,19 @@ def write_rows(
     finite = [np.nan_to_num(own, nan=0, posinf=0, neginf=0) for own in found]
     columns = {
         "id": pa.array(ids, pa.string()),
-        "rows": pa.array([[row.tobytes() for row in own] for own in finite], pa.list_(pa.binary(4 * size))),
+        "rows": pa.array([[row.tobytes() for row in own] for own in finite], pa.list_(pa.binary())),
         "missing": pa.array([own is None for own in rows], pa.bool_()),
         "replaced": pa.array([int((~np.isfinite(own)).sum()) for own in found], pa.int64()),
     }
-    write_table(path, pa.table(columns), metadata | {"size": size})
+    write_table(path, pa.table(columns), metadata | {"arrays": {"rows": {"dtype": "float32", "shape": [size]}}})
 
 
 def read_index(folder: Path) -> dict[str, Any]:
     """features.json of a folder. Raises DataError for one that is damaged or was changed."""
     path, mend = folder / INDEX, f"delete the folder {folder} and make the features again"
+    found = read_state(path, {"format?": int}, mend).get("format", 1)
+    if found != FORMAT:
+        raise DataError(f"{path}: has format {found}, this version of mesm reads {FORMAT}; {mend}")
     index = read_state(path, INDEX_SHAPE, mend)
     if _check_sum(index) != index["check"]:
         raise DataError(f"{path}: changed since it was written; {mend}")
@@ -235,13 +244,17 @@ def _check_sum(index: Mapping[str, Any]) -> str:
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
     try:
-        return pq.read_table(path, columns=list(columns))
+        with open_to_read(path) as file:
+            return pq.read_table(file, columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: {error}; delete the file and run the same `mesm features` again") from None
 
 
 def _values(column: pa.ListArray, size: int) -> np.ndarray:
-    """The cells of a column of lists, without a copy: float32 [cells, size]."""
+    """The cells of a column of lists, without a copy: float32 [cells, size], little-endian."""
     cells = column.flatten()
-    numbers = np.frombuffer(cells.buffers()[1] or b"", np.float32)
-    return numbers[cells.offset * size : (cells.offset + len(cells)) * size].reshape(len(cells), size)
+    if not len(cells):
+        return np.zeros((0, size), np.float32)
+    _, offsets, data = cells.buffers()
+    ends = np.frombuffer(offsets, np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    return np.frombuffer(data, "<f4")[ends[0] // 4 : ends[-1] // 4].reshape(len(cells), size)

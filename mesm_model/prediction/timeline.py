@@ -94,7 +94,7 @@ def notes(result: Result) -> list[str]:
 def scores_on_test(model: Model) -> str:
     """What the model scored on the test split of the data that it was trained on, beside the best constant decision."""
     folder = model.run if model.run.is_dir() else model.run.parent
-    stored = read_scores(folder)["parts"].get("test") if is_finished(folder) else None
+    stored = read_scores(folder)["splits"].get("test") if is_finished(folder) else None
     if stored is None:
         return "What this model scores on a test split is not known: its run has no such scores."
     report = scores.from_json(stored)

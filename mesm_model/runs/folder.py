@@ -34,8 +34,8 @@ _RUN_SHAPE = {"model": str, "config": {str: object}, "settings": {str: object}, 
 _NUMBER = (float, None)
 _MEANS = dict.fromkeys(("acc", "wacc", "f1", "auc"), _NUMBER)
 _REPORT = {"data": str, "split": str, "means": _MEANS, "features": ({"folder": str}, None)}
-_SCORES_SHAPE = {"epochs": int, "best_epoch": int, "parts": {"valid": _REPORT, "test?": _REPORT}}
-_FEATURES_SHAPE = {"parts": {str: {"features": _REPORT["features"]}}}
+_SCORES_SHAPE = {"epochs": int, "best_epoch": int, "splits": {"valid": _REPORT, "test?": _REPORT}}
+_FEATURES_SHAPE = {"splits": {str: {"features": _REPORT["features"]}}}
 _LOG_SHAPE = (
     {"step": int, "loss": _NUMBER, "gradient": _NUMBER},
     {"epoch": int, "loss": _NUMBER, "valid": _MEANS, "best": bool},
@@ -80,7 +80,7 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def read_scores(out: Path) -> dict[str, Any]:
-    """scores.json: "epochs", "best_epoch", "parts" with a report per split. Raises DataError for a damaged one."""
+    """scores.json: "epochs", "best_epoch", "splits" with a report per split. Raises DataError for a damaged one."""
     found: dict[str, Any] = read_state(out / SCORES, _SCORES_SHAPE, _REMAKE)
     return found
 
@@ -110,7 +110,7 @@ def features_of(run: Path) -> Path | None:
     folder = run if run.is_dir() else run.parent  # of a best.pt
     for path in (folder / SCORES, *sorted(folder.glob(f"seed-*/{SCORES}"))):
         if path.is_file():
-            for report in read_state(path, _FEATURES_SHAPE, _REMAKE)["parts"].values():
+            for report in read_state(path, _FEATURES_SHAPE, _REMAKE)["splits"].values():
                 return Path(report["features"]["folder"]) if report["features"] else None
     return None
 

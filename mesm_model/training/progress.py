@@ -9,7 +9,7 @@ from tqdm import tqdm
 from mesm_model.evaluation import metrics
 from mesm_model.evaluation.metrics import NAMES, Scores
 from mesm_model.evaluation.tables import percent
-from mesm_model.loader import Part
+from mesm_model.loader import SplitData
 from mesm_model.models.common.interface import Model, encoder_description
 
 
@@ -17,9 +17,9 @@ class EpochTable:
     """Loss, scores on valid and speed of each epoch, below the rows that need no model."""
 
     def __init__(
-        self, run: Path, name: str, model: Model, corpus: str, parts: Mapping[str, Part], resuming: int | None
+        self, run: Path, name: str, model: Model, corpus: str, splits: Mapping[str, SplitData], resuming: int | None
     ) -> None:
-        train, valid = parts["train"], parts["valid"]
+        train, valid = splits["train"], splits["valid"]
         size = sum(p.numel() for p in model.parameters())
         device = next(model.parameters()).device
         say(

@@ -28,7 +28,7 @@ from mesm_model.evaluation.inference import probabilities
 from mesm_model.evaluation.metrics import NAMES, Scores, beats_constant
 from mesm_model.evaluation.scores import Report, to_json
 from mesm_model.features.store import as_model_input, features_info
-from mesm_model.loader import Plan, open_part, plan_epoch, read
+from mesm_model.loader import Plan, open_split, plan_epoch, read
 from mesm_model.models.common import text, two_phase
 from mesm_model.models.common.interface import SelectsSites
 from mesm_model.runs import checkpoint as checkpoints
@@ -47,7 +47,7 @@ FLUSH_EVERY = 20  # steps: reading a loss makes a GPU wait
 
 @dataclass
 class State:
-    """The position of a run; part of last.pt."""
+    """The position of a run; saved in last.pt."""
 
     epoch: int = 0  # epochs done
     step: int = 0  # steps done in this one
@@ -109,8 +109,8 @@ class Trainer:
         for split in ("train", "valid"):
             dataset.split(split)  # an error now, not after the text encoder is made
         encoder = self._prepare_text() if checkpoints.reads_text(self.config) else None
-        self.parts = {
-            split: open_part(dataset, split, encoder, runtime.cache)
+        self.splits = {
+            split: open_split(dataset, split, encoder, runtime.cache)
             for split in ("train", "valid", "test")
             if split != "test" or split in dataset.splits
         }
@@ -118,7 +118,7 @@ class Trainer:
         with enough_memory(lambda: f": a {self.name} of these sizes does not fit; {SMALLER}"):
             self.model = checkpoints.make_model(self.name, self.config, out).to(distributed.device)
         two_phase.settle(self.model, features_info(dataset))
-        self.stepper = Stepper(self.model, self.settings, self.parts["train"].labels, distributed)
+        self.stepper = Stepper(self.model, self.settings, self.splits["train"].labels, distributed)
         self.unread: list[tuple[int, Tensor]] = []  # steps whose loss and gradient norm are still on the device
         self.state = self._restore()
         self.log = RunLog(out, self.state.log_length, self.state.updates) if distributed.is_main else None
@@ -136,7 +136,7 @@ class Trainer:
                 self._save("best.pt", thresholds=thresholds.tolist(), scores=scores.to_json())
             self._save("last.pt", resume=True)
             if table:
-                table.add(self.state.epoch, loss, scores, best, len(self.parts["train"]) / (trained - begun))
+                table.add(self.state.epoch, loss, scores, best, len(self.splits["train"]) / (trained - begun))
             if on_epoch:
                 on_epoch(self.state.epoch, selection_score(scores.mean("f1"), scores.mean("auc")))
 
@@ -145,7 +145,7 @@ class Trainer:
         self.distributed.wait()  # the main process may still be writing best.pt
         best = checkpoints.load(self.out)
         self.model.load_state_dict(best.weights)
-        reports = {split: self._report(best, split) for split in self.parts if split != "train"}
+        reports = {split: self._report(best, split) for split in self.splits if split != "train"}
         if not self.distributed.is_main:
             return
         if not self.state.learned and not self.runtime.quiet:
@@ -155,7 +155,7 @@ class Trainer:
             "epochs": self.state.epoch,
             "best_epoch": best.epoch,
             "seconds": round(self.state.seconds, 1),
-            "parts": {split: to_json(report) for split, report in reports.items()},
+            "splits": {split: to_json(report) for split, report in reports.items()},
         }
         write_scores(self.out, summary)
 
@@ -163,7 +163,7 @@ class Trainer:
 
     def _train_epoch(self) -> float:
         """The steps of this epoch that are still to do; returns the mean loss of all its steps."""
-        state, part = self.state, self.parts["train"]
+        state, split_data = self.state, self.splits["train"]
         plan = self._plan()
         batches = self._batches(plan)
         self.stepper.forward.train()
@@ -173,7 +173,7 @@ class Trainer:
             self.model.top_p = annealed_top_p(top_p, anneal, state.epoch, self.settings.epochs)
         saved = time.monotonic()
         with tqdm(
-            total=len(part),
+            total=len(split_data),
             initial=sum(plan.utterances(n) for n in range(state.step)),
             desc=f"epoch {state.epoch + 1}",
             unit=" utterances",
@@ -195,7 +195,7 @@ class Trainer:
         return state.loss / len(plan.steps)
 
     def _plan(self) -> Plan:
-        settings, costs = self.settings, self.parts["train"].megabytes
+        settings, costs = self.settings, self.splits["train"].megabytes
         return plan_epoch(
             costs, settings.batch, settings.batch_memory_mb, settings.grad_accumulation, settings.seed, self.state.epoch
         )
@@ -204,13 +204,13 @@ class Trainer:
         """This process's batches of the steps still to do."""
         rank, world = self.distributed.rank, self.distributed.world
         mine = [batch for step in plan.steps[self.state.step :] for batch in step[rank::world]]
-        return iter(read(self.parts["train"], mine, self.runtime.workers, self.distributed.device.type == "cuda"))
+        return iter(read(self.splits["train"], mine, self.runtime.workers, self.distributed.device.type == "cuda"))
 
     def _validate(self) -> tuple[Scores, np.ndarray]:
         """Scores on valid with the thresholds that are best on valid, and these thresholds [E]."""
         if isinstance(self.model, SelectsSites):
             self.model.top_p = self.config.top_p
-        probability, labels = self._probabilities("valid"), self.parts["valid"].labels
+        probability, labels = self._probabilities("valid"), self.splits["valid"].labels
         thresholds = metrics.choose_thresholds(probability, labels)
         scores = metrics.score(probability, labels, thresholds)
         if self.settings.lr_schedule == "plateau":
@@ -251,13 +251,13 @@ class Trainer:
     def _report(self, best: Checkpoint, split: str) -> Report:
         probability = self._probabilities(split)
         return make_report(
-            self.out, self.model, best.thresholds, self.dataset, self.parts[split], probability, self.distributed
+            self.out, self.model, best.thresholds, self.dataset, self.splits[split], probability, self.distributed
         )
 
     def _probabilities(self, split: str) -> np.ndarray:
         """float32 [n, E]"""
         return probabilities(
-            self.model, self.parts[split], self.distributed, self.settings.precision, self.settings.batch_memory_mb,
+            self.model, self.splits[split], self.distributed, self.settings.precision, self.settings.batch_memory_mb,
             self.runtime.workers,
         )  # fmt: skip
 
@@ -267,7 +267,7 @@ class Trainer:
         if self.runtime.quiet or not self.distributed.is_main:
             return None
         resuming = self.state.epoch if self.state.updates else None
-        return EpochTable(self.out, self.name, self.model, self.dataset.corpus, self.parts, resuming)
+        return EpochTable(self.out, self.name, self.model, self.dataset.corpus, self.splits, resuming)
 
     def _prepare_text(self) -> Path:
         """The folder of the text encoder; the main process makes it."""

@@ -47,38 +47,38 @@ def small_iemocap() -> list[Utterance]:
 
 
 def in_three(names: Sequence[str]) -> dict[str, list[str]]:
-    """Every tenth id to valid, two of ten to test, the rest to train: turns of one dialogue land in all parts."""
-    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    """Every tenth id to valid, two of ten to test, the rest to train: turns of one dialogue land in all splits."""
+    splits: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     for index, name in enumerate(names):
-        parts[("valid", "test", "test")[index % 10] if index % 10 < 3 else "train"].append(name)
-    return parts
+        splits[("valid", "test", "test")[index % 10] if index % 10 < 3 else "train"].append(name)
+    return splits
 
 
-def write_lists(folder: Path, parts: Mapping[str, Sequence[str]], name: str = "{}.txt") -> Path:
+def write_lists(folder: Path, splits: Mapping[str, Sequence[str]], name: str = "{}.txt") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for part, ids in parts.items():
-        (folder / name.format(part)).write_text("".join(f"{one}\n" for one in ids))
+    for split, ids in splits.items():
+        (folder / name.format(split)).write_text("".join(f"{one}\n" for one in ids))
     return folder
 
 
-def paper_of(utterances: Sequence[Utterance], parts: Mapping[str, Sequence[str]]) -> Expected:
+def paper_of(utterances: Sequence[Utterance], splits: Mapping[str, Sequence[str]]) -> Expected:
     """What a paper would print about these turns, counted in plain Python with words split at blanks."""
-    part_of = {name: part for part, ids in parts.items() for name in ids}
+    split_of = {name: split for split, ids in splits.items() for name in ids}
     table = {}
     for index, emotion in enumerate(iemocap.EMOTIONS):
         chosen = [u for u in utterances if u.labels[index]]
         table[emotion] = {
             "words": round(sum(len(u.text.split()) for u in chosen) / len(chosen), 2),
             "seconds": round(sum(u.end - u.start for u in chosen) / len(chosen), 2),
-            **{part: sum(part_of[u.id] == part for u in chosen) for part in parts},
+            **{split: sum(split_of[u.id] == split for u in chosen) for split in splits},
         }
     real = read_expected("iemocap")
     return Expected(
         corpus="iemocap",
         source="a paper of our own",
         table=table,
-        utterances={part: len(ids) for part, ids in parts.items()},
-        digests={part: ids_digest(ids) for part, ids in parts.items()},
+        utterances={split: len(ids) for split, ids in splits.items()},
+        digests={split: ids_digest(ids) for split, ids in splits.items()},
         id_form=real.id_form,
         lists_url=real.lists_url,
         lists_files=real.lists_files,

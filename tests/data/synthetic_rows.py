@@ -22,9 +22,9 @@ LEFT_OUT = (
 
 
 def synthetic_rows(count: int = 20) -> list[Row]:
-    """Rows in three parts, with three raters each; every third is doubtful."""
-    parts = ["train"] * (count - 4) + ["valid"] * 2 + ["test"] * 2
-    return [_rated(synthetic_row(n, part), n) for n, part in enumerate(parts)]
+    """Rows in three splits, with three raters each; every third is doubtful."""
+    splits = ["train"] * (count - 4) + ["valid"] * 2 + ["test"] * 2
+    return [_rated(synthetic_row(n, split), n) for n, split in enumerate(splits)]
 
 
 def write_synthetic(

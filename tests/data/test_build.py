@@ -199,7 +199,7 @@ def test_a_stopped_build_goes_on_once_more_issues_are_allowed(raw: Path, built: 
 
 def test_a_pipe_in_the_place_of_a_video_costs_its_video_only(raw: Path, built: Path, tmp_path: Path) -> None:
     shutil.copytree(raw, tmp_path / "raw")
-    dataset = reader.open_dataset(built)
+    dataset = reader.load(built)
     group = next(dataset.rows(["group"]))["group"]
     film = next((tmp_path / "raw").rglob(f"{group}.avi"))
     film.unlink()
@@ -220,15 +220,15 @@ def test_a_recording_that_takes_too_long_costs_itself_and_the_option_that_allows
 
 def test_shards_are_of_even_size(raw: Path, built: Path, tmp_path: Path) -> None:
     build("iemocap", raw, tmp_path / "out", replace(IEMOCAP, shard_mb=0.2))
-    dataset = reader.open_dataset(tmp_path / "out")
+    dataset = reader.load(tmp_path / "out")
     sizes = [path.stat().st_size for path in dataset.shard_paths("train")]
     assert len(sizes) == 4
     assert max(sizes) < 1.6 * min(sizes)
-    assert dataset.index["content"] == reader.open_dataset(built).index["content"]
+    assert dataset.index["content"] == reader.load(built).index["content"]
 
 
 def test_a_random_split_is_told_in_every_row_and_shard(built: Path) -> None:
-    dataset = reader.open_dataset(built)
+    dataset = reader.load(built)
     for split in dataset.splits:
         rows = list(dataset.rows(["id", "split"], split))
         assert rows
@@ -237,7 +237,7 @@ def test_a_random_split_is_told_in_every_row_and_shard(built: Path) -> None:
 
 
 def test_faces_are_taken_every_half_second_and_chunks_every_400_ms(built: Path) -> None:
-    for table in reader.open_dataset(built).tables():
+    for table in reader.load(built).tables():
         for row, fields in enumerate(table.drop_columns(["faces", "mels"]).to_pylist()):
             seconds = fields["end"] - fields["start"]
             assert len(schema.faces_of(table, row)) == len(fields["face_times"]) == np.ceil(seconds / 0.5 - 1e-9)
@@ -257,7 +257,7 @@ def test_a_made_up_tree_gives_what_it_says_and_loses_what_it_says(
         synth.write_mosei(root, seed=0)
         build("mosei", root, out, Settings(recipe=Recipe(sample_rate=44_100), max_issues=0.5, workers=2))
     expected = json.loads((root / "expected.json").read_text())
-    dataset = reader.open_dataset(out)
+    dataset = reader.load(out)
     rows = {row.pop("id"): row for row in dataset.rows(["id", "labels", "start", "end", "text", "split"])}
     kept = {name: facts for name, facts in expected["utterances"].items() if name not in expected["left_out"]}
     assert rows.keys() == kept.keys()
@@ -277,7 +277,7 @@ def test_the_shared_iemocap_tree_is_found_as_it_is(shared: Path, tmp_path: Path)
     with pytest.raises(DataError, match=r"Ses05M_impro08b\.avi: not found"):
         build("iemocap", root, tmp_path / "refused", replace(IEMOCAP, max_issues=0.05))
     build("iemocap", root, tmp_path / "out", replace(IEMOCAP, max_issues=0.3))
-    dataset = reader.open_dataset(tmp_path / "out")
+    dataset = reader.load(tmp_path / "out")
     rows = {row["id"]: row for row in dataset.rows(["id", "labels", "start", "end", "text"])}
     gone = {issue["utterance"]: issue for issue in issues_of(tmp_path / "out") if issue["kind"] not in DOUBTFUL}
     codes = dict(zip(("ang", "exc", "fru", "hap", "neu", "sad"), dataset.emotions, strict=True))
@@ -301,7 +301,7 @@ def test_the_shared_mosei_tree_is_found_as_it_is(shared: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="no-media"):
         build("mosei", shared / "raw/CMU_MOSEI", tmp_path / "refused", settings)
     build("mosei", shared / "raw/CMU_MOSEI", tmp_path / "out", replace(settings, max_issues=0.3))
-    rows = reader.open_dataset(tmp_path / "out").rows(["id", "split", "labels", "start", "end", "text"])
+    rows = reader.load(tmp_path / "out").rows(["id", "split", "labels", "start", "end", "text"])
     found = {row["id"]: [row["split"], row["labels"], row["start"], row["end"], row["text"]] for row in rows}
     assert found == expected["kept"]
     reasons = {

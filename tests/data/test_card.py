@@ -40,7 +40,7 @@ def test_the_card_has_the_fields_that_hugging_face_reads(dataset: Path) -> None:
     assert head["license_link"].startswith("https://sail.usc.edu/")
     assert head["size_categories"] == ["n<1K"]
     assert head["configs"][0]["data_files"] == [
-        {"split": part, "path": f"shards/{part}-*.parquet"} for part in ("train", "valid", "test")
+        {"split": split, "path": f"shards/{split}-*.parquet"} for split in ("train", "valid", "test")
     ]
 
 

@@ -1,4 +1,4 @@
-"""Drawn parts have the shares asked for, never tear a group, and depend on ids, labels, groups and seed alone."""
+"""Drawn splits have the shares asked for, never tear a group, and depend on ids, labels, groups and seed alone."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from mesm_data.utterance import Utterance
 from tests.data.annotated import iemocap_turn, mosei_clip, small_iemocap
 
 
-def ids_in(parts: dict[str, tuple[str, ...]]) -> list[str]:
-    return sorted(name for ids in parts.values() for name in ids)
+def ids_in(splits: dict[str, tuple[str, ...]]) -> list[str]:
+    return sorted(name for ids in splits.values() for name in ids)
 
 
 def groups_of(utterances: list[Utterance], ids: tuple[str, ...]) -> set[str]:
@@ -27,16 +27,16 @@ def many_videos() -> list[Utterance]:
 
 
 def test_random_parts_are_seventy_ten_twenty_of_the_utterances() -> None:
-    parts = draw.by_utterance(small_iemocap(), seed=0)
-    assert {part: len(ids) for part, ids in parts.items()} == {"train": 168, "valid": 24, "test": 48}
-    assert ids_in(parts) == sorted(u.id for u in small_iemocap())
+    splits = draw.by_utterance(small_iemocap(), seed=0)
+    assert {split: len(ids) for split, ids in splits.items()} == {"train": 168, "valid": 24, "test": 48}
+    assert ids_in(splits) == sorted(u.id for u in small_iemocap())
 
 
 @pytest.mark.parametrize("number", [3, 4, 5, 7])
 def test_few_utterances_still_fill_every_part(number: int) -> None:
-    parts = draw.by_utterance(small_iemocap()[:number], seed=1)
-    assert all(parts.values())
-    assert len(ids_in(parts)) == number
+    splits = draw.by_utterance(small_iemocap()[:number], seed=1)
+    assert all(splits.values())
+    assert len(ids_in(splits)) == number
 
 
 @pytest.mark.parametrize("way", [draw.by_utterance, draw.by_group])
@@ -55,14 +55,14 @@ def test_a_seed_draws_the_same_today_as_when_this_was_written() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_grouped_parts_cut_utterances_and_every_emotion_alike_and_tear_no_group(seed: int) -> None:
     utterances = many_videos()
-    parts = draw.by_group(utterances, seed)
-    assert ids_in(parts) == sorted(u.id for u in utterances)
-    groups = [groups_of(utterances, ids) for ids in parts.values()]
+    splits = draw.by_group(utterances, seed)
+    assert ids_in(splits) == sorted(u.id for u in utterances)
+    groups = [groups_of(utterances, ids) for ids in splits.values()]
     assert sum(map(len, groups)) == len(set().union(*groups)) == 100
     for column in (None, 0, 2, 3):  # all utterances, anger, fear, happiness
         carriers = {u.id for u in utterances if column is None or u.labels[column]}
-        for part, share in draw.SHARES.items():
-            assert len(carriers & set(parts[part])) / len(carriers) == pytest.approx(share, abs=0.01)
+        for split, share in draw.SHARES.items():
+            assert len(carriers & set(splits[split])) / len(carriers) == pytest.approx(share, abs=0.01)
 
 
 def test_three_groups_make_three_parts_and_two_cannot() -> None:
@@ -74,13 +74,13 @@ def test_three_groups_make_three_parts_and_two_cannot() -> None:
 
 def test_a_session_split_tests_on_one_session_and_validates_on_whole_dialogues_of_the_others() -> None:
     utterances = small_iemocap()
-    parts = draw.by_session(utterances, 3, session_of, seed=0)
-    assert {name[:5] for name in parts["test"]} == {"Ses03"}
-    assert len(parts["test"]) == 48
-    train, valid = groups_of(utterances, parts["train"]), groups_of(utterances, parts["valid"])
+    splits = draw.by_session(utterances, 3, session_of, seed=0)
+    assert {name[:5] for name in splits["test"]} == {"Ses03"}
+    assert len(splits["test"]) == 48
+    train, valid = groups_of(utterances, splits["train"]), groups_of(utterances, splits["valid"])
     assert not train & valid
     assert len(valid) == 2  # a tenth of sixteen dialogues
-    assert ids_in(parts) == sorted(u.id for u in utterances)
+    assert ids_in(splits) == sorted(u.id for u in utterances)
 
 
 def test_a_session_that_is_not_in_this_copy_is_told_with_those_that_are() -> None:

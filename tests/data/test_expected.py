@@ -24,8 +24,8 @@ def test_the_manifests_name_the_emotions_as_the_readers_do(corpus: str, module) 
 
 def test_table_1_adds_up_to_the_lengths_of_the_lists() -> None:
     expected = read_expected("iemocap")
-    for part, number in expected.utterances.items():
-        assert sum(row[part] for row in expected.table.values()) == number
+    for split, number in expected.utterances.items():
+        assert sum(row[split] for row in expected.table.values()) == number
 
 
 def test_an_id_names_its_speaker_in_iemocap_and_not_in_mosei() -> None:

@@ -1,6 +1,7 @@
 """A dataset goes into other tools whole: the same utterances, faces, sounds, texts and labels come out of them."""
 
 import csv
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from mesm_data.dataset.reader import load
 from mesm_data.dataset.schema import Row
+from mesm_data.dataset.verify import verify
+from mesm_data.dataset.writer import gather
 from mesm_data.errors import DataError
 from mesm_data.export.export import FORMATS, export
 from mesm_data.export.samples import Options
@@ -20,6 +23,7 @@ from mesm_data.utterance import Source, Vote
 from mesm_model.features.external import read_pickled
 from mesm_model.features.extract import DEFAULTS, FeatureSpec, extractors, make_features
 from mesm_model.features.store import attach
+from mesm_model.loader import open_split
 from tests.data.synthetic_rows import EMOTIONS, synthetic_rows, write_synthetic
 from tests.data.test_encode import numbers_in, write_recording
 
@@ -33,8 +37,8 @@ def files_of(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def rows_of(part: str) -> list[Row]:
-    return [row for row in synthetic_rows() if row.split == part]
+def rows_of(split: str) -> list[Row]:
+    return [row for row in synthetic_rows() if row.split == split]
 
 
 # ---- films
@@ -151,7 +155,7 @@ def hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_hugging_face_loads_the_folder_with_faces_as_pictures(dataset: Path, tmp_path: Path, hugging_face: Any) -> None:
     export(dataset, "hf", tmp_path / "hf", holds_licence=True)
     loaded = hugging_face.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))
-    assert {part: len(rows) for part, rows in loaded.items()} == {"train": 16, "valid": 2, "test": 2}
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 16, "valid": 2, "test": 2}
     for found, row in zip(loaded["train"], rows_of("train"), strict=True):
         assert (found["id"], found["text"], found["start"]) == (
             row.utterance.id,
@@ -320,6 +324,21 @@ def test_a_dataset_without_a_valid_split_is_refused(tmp_path: Path) -> None:
 
 
 # ---- all of them
+
+
+def test_folders_whose_names_are_not_utf8_are_written_and_read(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"donn\xe9es")
+    folder.mkdir()
+    dataset = load(write_synthetic(folder / "set", synthetic_rows(5)))
+    make_features(dataset, folder / "features", {m: FeatureSpec(name) for m, name in DEFAULTS.items()}, quiet=True)
+    export(dataset.folder, "mmsa", folder / "mmsa", Options(features=folder / "features"), holds_licence=True)
+    export(dataset.folder, "hf", folder / "hf", holds_licence=True)
+    words = open_split(attach(dataset, folder / "features"), "train", None)[0].features["t"]
+    np.testing.assert_array_equal(words[0], unpickled(folder / "mmsa" / "features.pkl")["train"]["text"][0][0])
+    assert [item.id for item in dataset] == [row.utterance.id for row in synthetic_rows(5)]
+    pieces = [(dataset.folder / shard["name"], 0, shard["rows"]) for shard in dataset.index["shards"]]
+    assert gather(pieces).column("id").to_pylist() == [item.id for item in dataset]
+    assert verify(dataset.folder) == []
 
 
 @pytest.mark.parametrize("to", ["webdataset", "hf", "mmsa"])

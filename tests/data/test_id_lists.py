@@ -54,7 +54,7 @@ def test_of_many_ids_ten_are_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Lists that a paper of our own has published; nothing is in the cache."""
     utterances = small_iemocap()
     listed = in_three([u.id for u in utterances])
@@ -80,26 +80,26 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
     server.server_close()
 
 
-def put_online(served: tuple[Path, str], parts: dict[str, list[str]]) -> Path:
-    return write_lists(served[0] / "commit" / "data split" / "IEMOCAP_split", parts, "{}_split.txt")
+def put_online(served: tuple[Path, str], splits: dict[str, list[str]]) -> Path:
+    return write_lists(served[0] / "commit" / "data split" / "IEMOCAP_split", splits, "{}_split.txt")
 
 
 def test_fetched_lists_are_in_the_cache_and_read_back(
-    served: tuple[Path, str], parts: dict[str, list[str]], tmp_path: Path
+    served: tuple[Path, str], splits: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    put_online(served, parts)
+    put_online(served, splits)
     assert cached_lists("iemocap") is None
     folder = fetch_lists("iemocap", url=served[1])
     assert folder == tmp_path / "cache" / "mesm" / "splits" / "iemocap"
     assert sorted(path.name for path in folder.iterdir()) == ["test.txt", "train.txt", "valid.txt"]
     assert cached_lists("iemocap") == folder
-    assert read_lists(folder) == {part: tuple(sorted(ids)) for part, ids in parts.items()}
+    assert read_lists(folder) == {split: tuple(sorted(ids)) for split, ids in splits.items()}
 
 
 def test_a_list_with_another_digest_is_refused_and_nothing_is_written(
-    served: tuple[Path, str], parts: dict[str, list[str]], tmp_path: Path
+    served: tuple[Path, str], splits: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    put_online(served, parts | {"test": parts["test"][:-1]})
+    put_online(served, splits | {"test": splits["test"][:-1]})
     with pytest.raises(SplitError, match=r"test_split\.txt: 1009 bytes .* sha256 .*, expected .*--lists DIR") as told:
         fetch_lists("iemocap", tmp_path / "lists", url=served[1])
     assert "\n" not in str(told.value)
@@ -107,7 +107,7 @@ def test_a_list_with_another_digest_is_refused_and_nothing_is_written(
 
 
 def test_a_missing_file_and_an_unreachable_server_are_one_line_that_names_the_other_way(
-    served: tuple[Path, str], parts: dict[str, list[str]], tmp_path: Path
+    served: tuple[Path, str], splits: dict[str, list[str]], tmp_path: Path
 ) -> None:
     for url in (served[1], "http://127.0.0.1:1/commit", "no address at all"):
         with pytest.raises(
@@ -118,16 +118,16 @@ def test_a_missing_file_and_an_unreachable_server_are_one_line_that_names_the_ot
 
 
 def test_a_folder_that_cannot_be_written_is_told(
-    served: tuple[Path, str], parts: dict[str, list[str]], tmp_path: Path
+    served: tuple[Path, str], splits: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    put_online(served, parts)
+    put_online(served, splits)
     (tmp_path / "a file").touch()
     with pytest.raises(SplitError, match=r"cannot be written .* choose another folder with --out DIR"):
         fetch_lists("iemocap", tmp_path / "a file" / "lists", url=served[1])
 
 
-def test_a_cache_that_was_changed_is_not_trusted(served: tuple[Path, str], parts: dict[str, list[str]]) -> None:
-    put_online(served, parts)
+def test_a_cache_that_was_changed_is_not_trusted(served: tuple[Path, str], splits: dict[str, list[str]]) -> None:
+    put_online(served, splits)
     folder = fetch_lists("iemocap", url=served[1])
     (folder / "valid.txt").write_text("Ses01F_impro01_F999\n")
     with pytest.raises(SplitError, match="valid changed since it was fetched; run `mesm-data splits fetch iemocap`"):

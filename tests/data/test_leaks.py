@@ -1,4 +1,4 @@
-"""What parts share is counted; what cannot be told is not called nothing."""
+"""What splits share is counted; what cannot be told is not called nothing."""
 
 import time
 from pathlib import Path
@@ -10,8 +10,8 @@ from mesm_data.splits.leaks import Leak, leaks
 from mesm_data.splits.split import Member, make_splits, members, splits_of_lists
 
 
-def turn(name: str, part: str, text: str | None = None) -> Member:
-    return Member(name, part, text, speaker=name[:5] + name[-4], group=name.rpartition("_")[0])
+def turn(name: str, split: str, text: str | None = None) -> Member:
+    return Member(name, split, text, speaker=name[:5] + name[-4], group=name.rpartition("_")[0])
 
 
 def test_the_published_split_of_iemocap_leaks_as_the_ids_alone_tell(shared: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_scripted_line_is_the_same_whatever_the_session_the_case_and_the_marks
 
 
 def test_every_pair_of_parts_is_looked_at() -> None:
-    found = leaks([turn(f"Ses01F_impro01_F{n:03d}", part) for n, part in enumerate(("train", "valid", "test"))])
+    found = leaks([turn(f"Ses01F_impro01_F{n:03d}", split) for n, split in enumerate(("train", "valid", "test"))])
     assert [(pair.first, pair.second, pair.adjacent) for pair in found.pairs] == [
         ("train", "valid", 1),
         ("train", "test", 0),

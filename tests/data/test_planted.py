@@ -29,10 +29,10 @@ def pointer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def rows(folder: Path, part: str = "test") -> list[tuple[dict, np.ndarray, np.ndarray]]:
+def rows(folder: Path, split: str = "test") -> list[tuple[dict, np.ndarray, np.ndarray]]:
     """Light columns, faces and mels, as float, of every utterance."""
     found = []
-    for table in reader.open_dataset(folder).tables(part):
+    for table in reader.load(folder).tables(split):
         light = table.drop_columns(["faces", "mels"]).to_pylist()
         for n, fields in enumerate(light):
             faces, mels = schema.faces_of(table, n), schema.mels_of(table, n)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mesm_data.cli import main
-from mesm_data.dataset.reader import open_dataset
+from mesm_data.dataset.reader import load
 from mesm_data.errors import ShardError
 from mesm_data.report.sheet import Example, examples, face_slots, pieces, utterance_sheet
 from tests.data.synthetic_rows import synthetic_rows, write_synthetic
@@ -55,7 +55,7 @@ def picture(jpeg: bytes) -> np.ndarray:
 
 def test_an_example_has_the_values_of_the_dataset(dataset: Path) -> None:
     row = synthetic_rows()[5]
-    (found,) = examples(open_dataset(dataset), [row.utterance.id, "no such utterance"])
+    (found,) = examples(load(dataset), [row.utterance.id, "no such utterance"])
     assert (found.id, found.split, found.text, found.votes) == (
         row.utterance.id,
         "train",
@@ -72,7 +72,7 @@ def test_the_padding_of_the_last_chunk_is_not_shown(dataset: Path) -> None:
     rows = synthetic_rows()
     short = replace(rows[0].utterance, end=rows[0].utterance.start + 0.5)
     folder = write_synthetic(dataset.parent / "short", [rows[0]._replace(utterance=short)])
-    (found,) = examples(open_dataset(folder), [short.id])
+    (found,) = examples(load(folder), [short.id])
     assert found.mel.shape == (128, 40)
 
 

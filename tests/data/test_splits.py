@@ -15,7 +15,7 @@ from tests.data.annotated import iemocap_turn, in_three, mosei_clip, paper_of, p
 def some_videos() -> list[Utterance]:
     """Two good videos of each fold, one misaligned, one in no fold, one whose clip is known to lie after its end."""
     folds = mosei.standard_folds()
-    good = [video for part in ("train", "valid", "test") for video in sorted(folds[part])[:2]]
+    good = [video for split in ("train", "valid", "test") for video in sorted(folds[split])[:2]]
     shifted = sorted(folds["train"])[2]
     clips = [mosei_clip(video, n, start=2.0 * n) for video in [*good, "in-no-fold"] for n in range(3)]
     clips += [mosei_clip(shifted, 0, start=-1.5), mosei_clip(shifted, 1, start=0.5)]
@@ -32,16 +32,16 @@ def kinds(issues: list[Issue]) -> dict[str, int]:
 
 def test_the_published_lists_have_the_digests_of_the_manifests(shared: Path) -> None:
     for corpus in ("iemocap", "mosei"):
-        for part, digest in read_expected(corpus).digests.items():
-            ids = (shared / "published" / corpus / f"{part}.txt").read_text().split()
+        for split, digest in read_expected(corpus).digests.items():
+            ids = (shared / "published" / corpus / f"{split}.txt").read_text().split()
             assert ids_digest(ids) == digest
 
 
 def test_the_papers_split_of_mosei_follows_from_the_labels_alone(shared: Path) -> None:
     utterances = mosei.read_labels_csv(shared / "mosei" / "utterances.csv")
     split, issues = make_splits("paper", "mosei", utterances)
-    assert {part: len(ids) for part, ids in split.ids.items()} == {"train": 14524, "valid": 1765, "test": 4188}
-    assert {part: ids_digest(ids) for part, ids in split.ids.items()} == read_expected("mosei").digests
+    assert {name: len(ids) for name, ids in split.ids.items()} == {"train": 14524, "valid": 1765, "test": 4188}
+    assert {name: ids_digest(ids) for name, ids in split.ids.items()} == read_expected("mosei").digests
     assert len(issues) == 23259 - 20477
     assert set(kinds(issues)) == {"no-fold", "negative-start", "after-media-end"}
 
@@ -52,15 +52,15 @@ def test_the_papers_split_of_mosei_follows_from_the_labels_alone(shared: Path) -
 @pytest.fixture
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Lists over `small_iemocap`, as if the paper had published them; they are in tmp_path/lists, not in the cache."""
-    parts = in_three([u.id for u in small_iemocap()])
-    publish(tmp_path, paper_of(small_iemocap(), parts), monkeypatch)
-    write_lists(tmp_path / "lists", parts)
-    return parts
+    splits = in_three([u.id for u in small_iemocap()])
+    publish(tmp_path, paper_of(small_iemocap(), splits), monkeypatch)
+    write_lists(tmp_path / "lists", splits)
+    return splits
 
 
 def test_published_lists_make_the_papers_split(tmp_path: Path, listed: dict[str, list[str]]) -> None:
     split, issues = make_splits("paper", "iemocap", small_iemocap(), lists=tmp_path / "lists")
-    assert split == Splits("paper", {part: tuple(sorted(ids)) for part, ids in listed.items()})
+    assert split == Splits("paper", {name: tuple(sorted(ids)) for name, ids in listed.items()})
     assert issues == []
 
 
@@ -76,8 +76,8 @@ def test_a_partial_copy_keeps_its_part_and_says_what_it_lacks(tmp_path: Path, li
 def test_an_utterance_in_no_list_is_an_issue(tmp_path: Path, listed: dict[str, list[str]]) -> None:
     more = iemocap_turn("Ses01F_impro01_F099")
     _, issues = make_splits("paper", "iemocap", [*small_iemocap(), more], lists=tmp_path / "lists")
-    assert issues == [Issue("Ses01F_impro01_F099", "no-part", "in none of the lists train, valid, test")]
-    assert "no-part" in PAPER_DROPS
+    assert issues == [Issue("Ses01F_impro01_F099", "no-split", "in none of the lists train, valid, test")]
+    assert "no-split" in PAPER_DROPS
 
 
 def test_lists_other_than_the_published_ones_are_not_called_the_papers(
@@ -103,7 +103,7 @@ def test_lists_of_another_corpus_are_refused(tmp_path: Path, listed: dict[str, l
     write_lists(tmp_path / "other", {"train": ["-6rXp3zJ3kc_3"], "valid": ["b_1"], "test": ["Ses01F_impro01_F000"]})
     with pytest.raises(SplitError, match="2 ids are unknown, not of the form of iemocap: -6rXp3zJ3kc_3, b_1"):
         make_splits("paper", "iemocap", small_iemocap(), lists=tmp_path / "other")
-    write_lists(tmp_path / "elsewhere", {part: [f"Ses05M_impro08_F{n:03d}"] for n, part in enumerate(listed)})
+    write_lists(tmp_path / "elsewhere", {split: [f"Ses05M_impro08_F{n:03d}"] for n, split in enumerate(listed)})
     with pytest.raises(
         SplitError, match="none of its 3 ids is in this copy of iemocap; the lists hold Ses05M_impro08_F000"
     ):
@@ -120,13 +120,13 @@ def test_lists_go_with_the_papers_split_only(tmp_path: Path) -> None:
 
 def test_the_papers_rule_drops_no_fold_misaligned_and_late_clips_of_mosei() -> None:
     split, issues = make_splits("paper", "mosei", some_videos())
-    assert {part: len(ids) for part, ids in split.ids.items()} == {"train": 6, "valid": 6, "test": 6}
+    assert {name: len(ids) for name, ids in split.ids.items()} == {"train": 6, "valid": 6, "test": 6}
     assert kinds(issues) == {"after-media-end": 1, "negative-start": 2, "no-fold": 3}
 
 
 def test_the_official_folds_are_not_cleaned() -> None:
     split, issues = make_splits("official", "mosei", some_videos())
-    assert {part: len(ids) for part, ids in split.ids.items()} == {"train": 9, "valid": 6, "test": 6}
+    assert {name: len(ids) for name, ids in split.ids.items()} == {"train": 9, "valid": 6, "test": 6}
     assert {issue.detail for issue in issues} == {"in-no-fold is in no standard fold"}
 
 

@@ -68,4 +68,4 @@ def test_table_2_comes_out_of_the_public_labels_in_every_cell_but_the_words(shar
     for emotion, row in read_expected("mosei").table.items():
         assert table[emotion]["words"] is None
         assert table[emotion]["seconds"] == pytest.approx(row["seconds"], abs=0.01)
-        assert [table[emotion][part] for part in split.ids] == [row[part] for part in split.ids]
+        assert [table[emotion][name] for name in split.ids] == [row[name] for name in split.ids]

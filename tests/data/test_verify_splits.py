@@ -58,12 +58,12 @@ def test_one_label_moved_in_mosei_is_seen(shared: Path) -> None:
 
 
 def test_one_id_moved_in_the_lists_of_mosei_is_named(shared: Path, tmp_path: Path) -> None:
-    parts = {
-        part: (shared / "published" / "mosei" / f"{part}.txt").read_text().split()
-        for part in ("train", "valid", "test")
+    splits = {
+        split: (shared / "published" / "mosei" / f"{split}.txt").read_text().split()
+        for split in ("train", "valid", "test")
     }
-    moved = parts["valid"].pop()
-    write_lists(tmp_path / "lists", parts | {"train": [*parts["train"], moved]})
+    moved = splits["valid"].pop()
+    write_lists(tmp_path / "lists", splits | {"train": [*splits["train"], moved]})
     utterances = mosei.read_labels_csv(shared / "mosei" / "utterances.csv")
     report = verify_corpus("mosei", utterances=utterances, lists=tmp_path / "lists")
     assert differing(report) == [("other split", moved, "valid", "train")]
@@ -111,9 +111,9 @@ def test_a_single_moved_label_turns_it_red(full_size: Path) -> None:
 
 
 def test_a_single_moved_id_turns_it_red(full_size: Path, tmp_path: Path) -> None:
-    parts = {part: (full_size / "lists" / f"{part}.txt").read_text().split() for part in ("train", "valid", "test")}
-    parts["valid"].append(parts["train"].pop())
-    write_lists(tmp_path, parts)
+    splits = {split: (full_size / "lists" / f"{split}.txt").read_text().split() for split in ("train", "valid", "test")}
+    splits["valid"].append(splits["train"].pop())
+    write_lists(tmp_path, splits)
     report = verify_corpus("iemocap", lists=tmp_path, expected=read_expected_file(full_size / "expected.json"))
     assert wrong(report) == [("utterances", "train"), ("utterances", "valid"), ("digest", "train"), ("digest", "valid")]
 
@@ -124,10 +124,10 @@ def test_a_single_moved_id_turns_it_red(full_size: Path, tmp_path: Path) -> None
 @pytest.fixture
 def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Expected:
     """The only paper there is, its lists in tmp_path/lists."""
-    parts = in_three([u.id for u in small_iemocap()])
-    paper = paper_of(small_iemocap(), parts)
+    splits = in_three([u.id for u in small_iemocap()])
+    paper = paper_of(small_iemocap(), splits)
     publish(tmp_path, paper, monkeypatch)
-    write_lists(tmp_path / "lists", parts)
+    write_lists(tmp_path / "lists", splits)
     return paper
 
 
@@ -172,9 +172,9 @@ def test_a_moved_label_without_labels_to_compare_with_is_told_as_such(tmp_path: 
 def test_an_id_moved_between_lists_is_seen_and_named_once_the_published_ones_are_fetched(
     tmp_path: Path, paper: Expected
 ) -> None:
-    parts = in_three([u.id for u in small_iemocap()])
-    moved = parts["train"].pop()
-    write_lists(tmp_path / "moved", parts | {"test": [*parts["test"], moved]})
+    splits = in_three([u.id for u in small_iemocap()])
+    moved = splits["train"].pop()
+    write_lists(tmp_path / "moved", splits | {"test": [*splits["test"], moved]})
     report = verify_corpus("iemocap", lists=tmp_path / "moved")
     assert wrong(report) == [("utterances", "train"), ("utterances", "test"), ("digest", "train"), ("digest", "test")]
     assert report.notes[-1].startswith("Which ids differ is not known: ")
@@ -187,9 +187,9 @@ def test_an_id_moved_between_lists_is_seen_and_named_once_the_published_ones_are
 def test_an_id_exchanged_for_another_changes_no_count_and_is_seen_by_its_digest(
     tmp_path: Path, paper: Expected
 ) -> None:
-    parts = in_three([u.id for u in small_iemocap()])
-    parts["valid"][0] = "Ses05M_impro08_F099"
-    write_lists(tmp_path / "exchanged", parts)
+    splits = in_three([u.id for u in small_iemocap()])
+    splits["valid"][0] = "Ses05M_impro08_F099"
+    write_lists(tmp_path / "exchanged", splits)
     report = verify_corpus("iemocap", lists=tmp_path / "exchanged")
     assert wrong(report) == [("digest", "valid")]
     assert verdict(report) == "not the paper's dataset: other ids in valid"
@@ -228,11 +228,11 @@ def test_mosei_without_anything_names_the_labels_too(tmp_path: Path, monkeypatch
 
 def rows_of(utterances: list[Utterance]) -> list[dict[str, object]]:
     """As `Dataset.rows` gives them."""
-    part_of = {name: part for part, ids in in_three([u.id for u in small_iemocap()]).items() for name in ids}
+    split_of = {name: split for split, ids in in_three([u.id for u in small_iemocap()]).items() for name in ids}
     return [
         {
             "id": u.id,
-            "split": part_of[u.id],
+            "split": split_of[u.id],
             "text": u.text,
             "labels": list(u.labels),
             "start": u.start,
@@ -302,6 +302,6 @@ def test_the_differences_are_written_one_a_line(tmp_path: Path, paper: Expected)
 def test_the_report_is_plain_json(tmp_path: Path, paper: Expected) -> None:
     report = verify_corpus("iemocap", lists=tmp_path / "lists")
     told = json.loads(json.dumps(to_dict(report, strict=True)))
-    assert (told["ok"], told["corpus"]) == (False, "iemocap")  # not ok: the parts leak, and --strict was asked for
+    assert (told["ok"], told["corpus"]) == (False, "iemocap")  # not ok: the splits leak, and --strict was asked for
     assert told["leaks"]["pairs"][1]["second"] == "test"
     assert len(told["cells"]) == 36

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.synth import planted, synthetic_dataset
 from mesm_model.features import extract, store, word_vectors
 from mesm_model.models import fe2e
@@ -35,7 +35,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A planted dataset of a few utterances: enough to run everything, not to learn from."""
     folder: Path = tmp_path_factory.mktemp("data") / "small"
     planted.write_planted(folder, {"train": 48, "valid": 20, "test": 20})
-    return open_dataset(folder)
+    return load(folder)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +59,7 @@ def other_emotions(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         return synthetic_dataset.Sample((1, 0), "Well.", faces.astype(np.uint8), mels.astype(np.float16))
 
     synthetic_dataset.write_samples(folder, "other", ("joy", "grief"), {"train": 1, "test": 1}, {"seed": 0}, sample, {})
-    return open_dataset(folder)
+    return load(folder)
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +78,7 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         folder / "glove.txt", word_vectors.hashed({*told, *planted.FILLERS, *synthetic_dataset.EMOTIONS}, size=32)
     )
     words = extract.FeatureSpec("glove", folder / "glove.txt")
-    return with_features(open_dataset(folder / "data"), folder / "features", t=words)
+    return with_features(load(folder / "data"), folder / "features", t=words)
 
 
 def with_features(dataset: Dataset, out: Path, **wanted: extract.FeatureSpec) -> Dataset:

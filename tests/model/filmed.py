@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.utterance import Source
 from tests.data.synthetic_rows import synthetic_rows, write_synthetic
 
@@ -20,4 +20,4 @@ def write_filmed(folder: Path) -> Dataset:
         times = (start + 0.5 * np.arange(3)).astype(np.float32)
         clip = replace(row.clip, face_times=times, mels=np.concatenate([row.clip.mels, row.clip.mels]))
         rows.append(row._replace(utterance=utterance, clip=clip))
-    return open_dataset(write_synthetic(folder, rows))
+    return load(write_synthetic(folder, rows))

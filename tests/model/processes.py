@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mesm_data.dataset.reader import open_dataset
+from mesm_data.dataset.reader import load
 from mesm_model.models import mesm
 from mesm_model.runs import checkpoint
 from mesm_model.runs.distributed import init_distributed
@@ -63,7 +63,7 @@ def work(dataset: Path, out: Path, rank: int, world: int, port: int, settings: T
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with init_distributed("cpu") as ranks:
         runtime = RuntimeOptions(save_every=0.02, quiet=True)
-        train(open_dataset(dataset), RunConfig("mesm", CONFIG, settings), out, ranks, runtime)
+        train(load(dataset), RunConfig("mesm", CONFIG, settings), out, ranks, runtime)
 
 
 def _save_slowly(path: Path, what: checkpoint.Checkpoint) -> None:

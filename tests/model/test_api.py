@@ -35,7 +35,7 @@ def test_train_returns_the_run_and_loads_a_finished_one(run: mesm_model.LoadedRu
 def test_evaluate_takes_one_split_of_a_dataset_and_scores_as_training_did(
     run: mesm_model.LoadedRun, small: Dataset
 ) -> None:
-    trained = read_scores(run.folder)["parts"]
+    trained = read_scores(run.folder)["splits"]
     for split in ("test", "valid"):
         report = run.evaluate(small.split(split))
         assert report.split == split

@@ -117,7 +117,7 @@ def test_evaluate_prints_what_training_printed_as_text_json_and_csv(run: Path, s
     text = mesm("evaluate", run, small.folder, "--split", "test")
     assert "thresholds were chosen on valid" in text.stdout
     values = json.loads(mesm("evaluate", run, small.folder, "--json").stdout)
-    trained = json.loads((run / "scores.json").read_text())["parts"]["test"]
+    trained = json.loads((run / "scores.json").read_text())["splits"]["test"]
     assert values["means"] == pytest.approx(trained["means"])
     mesm("evaluate", run, small.folder, "--predictions", tmp_path / "new" / "test.csv")
     assert len(list(csv.reader((tmp_path / "new" / "test.csv").open()))) == 21

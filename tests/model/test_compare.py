@@ -286,7 +286,7 @@ def test_a_run_given_twice_counts_once(runs: Path, monkeypatch: pytest.MonkeyPat
 
 def test_scores_that_are_cut_short_are_told(runs: Path, ranks: Distributed, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs / "sound_only", tmp_path / "run"))
-    (run / "scores.json").write_text('{"parts": ')
+    (run / "scores.json").write_text('{"splits": ')
     with pytest.raises(DataError, match=r"scores.json: not JSON .*; delete it, and the same `mesm train` makes"):
         compare([run], "test", ranks)
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+import mesm_data
+from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.synth import pointer
 from mesm_model.evaluation import metrics, paper
@@ -20,7 +21,7 @@ from mesm_model.evaluation.evaluate import evaluate, write_predictions
 from mesm_model.evaluation.inference import probabilities
 from mesm_model.evaluation.pointing import pointing
 from mesm_model.evaluation.scores import from_json, spread, spread_text, to_json, to_text
-from mesm_model.loader import open_part
+from mesm_model.loader import open_split
 from mesm_model.models.common.attention import TracedLevel
 from mesm_model.runs.checkpoint import CheckpointError, build_model, load, save
 from mesm_model.runs.distributed import Distributed
@@ -38,7 +39,7 @@ def single() -> Distributed:
 
 
 def test_evaluating_again_gives_the_scores_of_training(run: Path, small: Dataset, single: Distributed) -> None:
-    stored = json.loads((run / "scores.json").read_text())["parts"]
+    stored = json.loads((run / "scores.json").read_text())["splits"]
     for split in ("valid", "test"):
         assert to_json(evaluate(run, small, split, single)[0]) == stored[split]
 
@@ -49,9 +50,9 @@ def test_thresholds_stay_those_of_valid_where_others_would_score_better(
     shutil.copytree(run, tmp_path / "run")
     bad = replace(load(run), thresholds=[0.95, 0.95, 0.95, 0.95])
     save(tmp_path / "run" / "best.pt", bad)
-    report, part, probability = evaluate(tmp_path / "run", small, "test", single)
-    better = metrics.choose_thresholds(probability, part.labels)
-    assert metrics.score(probability, part.labels, better).mean("f1") > report.scores.mean("f1")
+    report, split_data, probability = evaluate(tmp_path / "run", small, "test", single)
+    better = metrics.choose_thresholds(probability, split_data.labels)
+    assert metrics.score(probability, split_data.labels, better).mean("f1") > report.scores.mean("f1")
     assert report.thresholds == (0.95, 0.95, 0.95, 0.95)
 
 
@@ -113,7 +114,7 @@ def test_a_damaged_file_beside_a_planted_dataset_is_reported(
     for text in ('{"TAV": {"accuracy"', '{"TAV": {"accuracy": 0.9}}', "[]"):
         (copy / "bayes_optimal.json").write_text(text)
         with pytest.raises(DataError, match=r"bayes_optimal.json: damaged \(.*\); expected what `mesm-data synth`"):
-            evaluate(run, open_dataset(copy), "test", single)
+            evaluate(run, mesm_data.load(copy), "test", single)
 
 
 @pytest.mark.parametrize("damage", ["emotions", "scores", "trivial", "intervals", "thresholds", "whole"])
@@ -143,10 +144,10 @@ def test_a_report_as_a_pandas_frame_has_a_row_per_emotion_and_the_mean(
 
 
 def test_a_model_that_learned_nothing_is_warned_of(run: Path, small: Dataset, single: Distributed) -> None:
-    report, part, _ = evaluate(run, small, "test", single)
-    yes = np.full((len(part), 4), 0.5)
+    report, split_data, _ = evaluate(run, small, "test", single)
+    yes = np.full((len(split_data), 4), 0.5)
     constant = replace(
-        report, scores=metrics.score(yes, part.labels, np.full(4, 0.05)), thresholds=(0.05, 0.5, 0.5, 0.95)
+        report, scores=metrics.score(yes, split_data.labels, np.full(4, 0.05)), thresholds=(0.05, 0.5, 0.5, 0.95)
     )
     told = to_text(constant)
     assert "warning: mean AUC 50.0 on test is not above the 50.0 of a constant decision" in told
@@ -158,8 +159,8 @@ def test_a_model_that_learned_nothing_is_warned_of(run: Path, small: Dataset, si
 
 
 def test_an_emotion_that_nobody_or_everybody_has_is_named(run: Path, small: Dataset, single: Distributed) -> None:
-    report, part, probability = evaluate(run, small, "test", single)
-    labels = part.labels.copy()
+    report, split_data, probability = evaluate(run, small, "test", single)
+    labels = split_data.labels.copy()
     labels[:, 1], labels[:, 2] = 0, 1
     one_sided = replace(report, scores=metrics.score(probability, labels, np.array(report.thresholds)))
     told = to_text(one_sided)
@@ -170,10 +171,10 @@ def test_an_emotion_that_nobody_or_everybody_has_is_named(run: Path, small: Data
 def test_predictions_are_written_with_decision_and_label(
     run: Path, small: Dataset, single: Distributed, tmp_path: Path
 ) -> None:
-    report, part, probability = evaluate(run, small, "test", single)
-    write_predictions(tmp_path / "test.csv", report, part, probability)
+    report, split_data, probability = evaluate(run, small, "test", single)
+    write_predictions(tmp_path / "test.csv", report, split_data, probability)
     rows = list(csv.DictReader((tmp_path / "test.csv").open()))
-    assert [row["id"] for row in rows] == part.ids
+    assert [row["id"] for row in rows] == split_data.ids
     decided = np.array([int(row["anger decided"]) for row in rows])
     labels = np.array([int(row["anger label"]) for row in rows])
     assert (decided == labels).mean() == report.scores.acc[0]
@@ -186,8 +187,8 @@ def test_the_paper_stands_beside_its_own_data_only(small: Dataset) -> None:
     assert rows["paper: FE2E"].mean("acc") == pytest.approx(0.845, abs=0.001)
     assert rows["paper: MESM (p=0.7)"].mean("f1") == pytest.approx(0.574, abs=0.001)
     assert np.isnan(rows["paper: FE2E"].mean("auc"))
-    for changed, part in (({"split": "random:0"}, "test"), ({}, "valid"), ({"emotions": ["anger"]}, "test")):
-        assert paper.rows(Dataset(Path("out"), iemocap | changed), part) == {}
+    for changed, split in (({"split": "random:0"}, "test"), ({}, "valid"), ({"emotions": ["anger"]}, "test")):
+        assert paper.rows(Dataset(Path("out"), iemocap | changed), split) == {}
     assert paper.rows(small, "test") == {}
 
 
@@ -258,11 +259,11 @@ def test_the_overlap_of_nucleus_and_true_place_is_all_or_nothing_when_it_should_
     tmp_path: Path, single: Distributed
 ) -> None:
     pointer.write_pointer(tmp_path / "pointer", {"train": 2, "test": 12})
-    dataset = open_dataset(tmp_path / "pointer")
-    part = open_part(dataset, "test", None)
+    dataset = mesm_data.load(tmp_path / "pointer")
+    split_data = open_split(dataset, "test", None)
     places = {p["id"]: p for p in map(json.loads, (dataset.folder / "places.jsonl").read_text().splitlines())}
-    right = pointing(Knowing(places, True), part, dataset, single)["v level 1"]
-    wrong = pointing(Knowing(places, False), part, dataset, single)["v level 1"]
+    right = pointing(Knowing(places, True), split_data, dataset, single)["v level 1"]
+    wrong = pointing(Knowing(places, False), split_data, dataset, single)["v level 1"]
     assert (right.inside, right.covered, right.chance) == (1.0, 1.0, pytest.approx(100 / 576))
     assert (wrong.inside, wrong.covered) == (0.0, 0.0)
 
@@ -270,7 +271,7 @@ def test_the_overlap_of_nucleus_and_true_place_is_all_or_nothing_when_it_should_
 def test_probabilities_do_not_depend_on_who_computes_which_batch(
     run: Path, small: Dataset, single: Distributed
 ) -> None:
-    part = open_part(small, "train", run / "text")
+    split_data = open_split(small, "train", run / "text")
     _, _, expected = evaluate(run, small, "train", single)
 
     class Half:
@@ -291,6 +292,6 @@ def test_probabilities_do_not_depend_on_who_computes_which_batch(
 
     model, found = build_model(load(run), run), [[], []]
     with pytest.raises(IndexError):
-        probabilities(model, part, Half(1, found), batch_memory_mb=300.0)  # type: ignore[arg-type]
-    both = probabilities(model, part, Half(0, found), batch_memory_mb=300.0)  # type: ignore[arg-type]
+        probabilities(model, split_data, Half(1, found), batch_memory_mb=300.0)  # type: ignore[arg-type]
+    both = probabilities(model, split_data, Half(0, found), batch_memory_mb=300.0)  # type: ignore[arg-type]
     assert np.allclose(both, expected, atol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DataError
 from mesm_data.files import exclusive
 from mesm_data.synth import planted
@@ -32,7 +32,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A handful of utterances."""
     folder = tmp_path_factory.mktemp("few") / "data"
     planted.write_planted(folder, {"train": 12, "valid": 4, "test": 4})
-    return open_dataset(folder)
+    return load(folder)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -42,10 +42,10 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_every_utterance_has_the_rows_that_its_clip_gives(featured: Dataset) -> None:
     made = extractors(featured)
-    for part in featured.splits:
-        stored = store.open_part(featured, part)
+    for split in featured.splits:
+        stored = store.open_split(featured, split)
         for n, (utterance, clip) in enumerate(
-            featured.clips(part, (*LIGHT, *NEEDED["bark_mfcc"], *NEEDED["face_geometry_pca"]))
+            featured.clips(split, (*LIGHT, *NEEDED["bark_mfcc"], *NEEDED["face_geometry_pca"]))
         ):
             for modality, ragged in stored.items():
                 assert ragged.of(n).tolist() == made[modality].rows(utterance, clip).tolist(), utterance.id  # type: ignore[union-attr]
@@ -79,14 +79,14 @@ def test_statistics_and_fits_come_from_train_alone(few: Dataset, tmp_path: Path)
     planted.write_planted(tmp_path / "other", {"train": 12, "valid": 1, "test": 9})
     made = {
         name: make_features(dataset, tmp_path / name, USUAL, quiet=True)
-        for name, dataset in (("few", few), ("more", open_dataset(tmp_path / "other")))
+        for name, dataset in (("few", few), ("more", load(tmp_path / "other")))
     }
     for modality in "tav":
         for figure in ("mean", "deviation"):
             assert made["few"]["sets"][modality][figure] == made["more"]["sets"][modality][figure]
     fit = "vision-face_geometry_pca/faces.npz"
     assert (tmp_path / "few" / fit).read_bytes() == (tmp_path / "more" / fit).read_bytes()
-    training = store.open_part(store.attach(few, tmp_path / "few"), "train")
+    training = store.open_split(store.attach(few, tmp_path / "few"), "train")
     for modality, ragged in training.items():
         np.testing.assert_allclose(made["few"]["sets"][modality]["mean"], ragged.rows.mean(0, dtype=float))
 
@@ -122,7 +122,7 @@ def test_an_imported_set_says_how_many_utterances_it_lacks_and_how_many_numbers_
     )
     assert result.exit_code == 0, result.output
     assert "18 utterances have none: the file does not name them" in result.output
-    rows_of = store.open_part(store.attach(few, tmp_path / "f"), "train")["a"]
+    rows_of = store.open_split(store.attach(few, tmp_path / "f"), "train")["a"]
     assert rows_of.counts.tolist() == [1, 0, 0, 1, *[0] * 8]
     assert rows_of.of(3).tolist() == [[1, 1.5, 7]]
     assert rows_of.of(0).tolist() == [[0, 1.5, 0]]
@@ -160,7 +160,7 @@ def test_a_folder_of_other_features_or_of_something_else_is_refused(
         (
             "plan.json",
             json.dumps({"model": "mesm"}),
-            "plan.json: it lacks content, sets; no plan of a set of features; give ano",
+            "plan.json: it lacks format, content, sets; no plan of a set of features; give ano",
         ),
     ):
         other = tmp_path / "other"

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_model.features import extract, store
-from mesm_model.loader import PAIR_MB, ROW_MB, open_part, read
+from mesm_model.loader import PAIR_MB, ROW_MB, open_split, read
 from mesm_model.models import emoembs, fe2e, lf_lstm
 from mesm_model.runs.checkpoint import about
 from mesm_model.runs.folder import features_of
@@ -27,27 +29,27 @@ def own(featured: Dataset, tmp_path: Path) -> Path:
 
 
 def test_a_batch_holds_the_features_in_place_of_tokens_faces_and_mels(featured: Dataset) -> None:
-    stored, part = store.open_part(featured, "valid"), open_part(featured, "valid", None)
-    (batch,) = read(part, [[3, 0]])
+    stored, split_data = store.open_split(featured, "valid"), open_split(featured, "valid", None)
+    (batch,) = read(split_data, [[3, 0]])
     assert (len(batch.tokens), len(batch.faces), len(batch.mels)) == (0, 0, 0)
     for modality, (rows, counts) in batch.features.items():
         assert np.array_equal(rows, np.concatenate([stored[modality].of(3), stored[modality].of(0)]))
         assert counts.tolist() == [len(stored[modality].of(n)) for n in (3, 0)]
-    assert [batch.ids[0], batch.ids[1]] == [part.ids[3], part.ids[0]]
+    assert [batch.ids[0], batch.ids[1]] == [split_data.ids[3], split_data.ids[0]]
 
 
 def test_a_part_goes_to_another_process_with_its_features(featured: Dataset) -> None:
-    part = open_part(featured, "valid", None)
-    there = pickle.loads(pickle.dumps(part))
-    for modality, rows in part[2].features.items():
+    split_data = open_split(featured, "valid", None)
+    there = pickle.loads(pickle.dumps(split_data))
+    for modality, rows in split_data[2].features.items():
         assert torch.equal(there[2].features[modality], rows)
 
 
 def test_the_cost_of_an_utterance_counts_its_rows(featured: Dataset) -> None:
-    part = open_part(featured, "valid", None)
-    for n in range(len(part)):
-        counts = [len(rows) for rows in part[n].features.values()]
-        assert part.megabytes[n] == pytest.approx(ROW_MB * sum(counts) + PAIR_MB * max(counts) ** 2)
+    split_data = open_split(featured, "valid", None)
+    for n in range(len(split_data)):
+        counts = [len(rows) for rows in split_data[n].features.values()]
+        assert split_data.megabytes[n] == pytest.approx(ROW_MB * sum(counts) + PAIR_MB * max(counts) ** 2)
 
 
 def test_a_model_gets_what_it_takes(small: Dataset, featured: Dataset) -> None:
@@ -116,18 +118,18 @@ def test_a_file_that_was_changed_or_lost_is_refused(small: Dataset, own: Path) -
     path = own / "audio-bark_mfcc" / "valid-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: changed or cut short; delete the folder .*own"):
-        store.open_part(store.attach(small, own), "valid")
+        store.open_split(store.attach(small, own), "valid")
     path.unlink()
     with pytest.raises(DataError, match=r"valid-00000-of-00001.parquet: not found; delete the folder"):
-        store.open_part(store.attach(small, own), "valid")
-    store.open_part(store.attach(small, own), "train")  # is whole
+        store.open_split(store.attach(small, own), "valid")
+    store.open_split(store.attach(small, own), "train")  # is whole
 
 
 def test_where_a_runs_features_are_is_read_from_its_scores(tmp_path: Path) -> None:
     assert features_of(tmp_path) is None
     for name, found in (("one", {"words": "", "folder": "features"}), ("many/seed-0", {"words": "", "folder": "f"})):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "scores.json").write_text(json.dumps({"parts": {"test": {"features": found}}}))
+        (tmp_path / name / "scores.json").write_text(json.dumps({"splits": {"test": {"features": found}}}))
     assert features_of(tmp_path / "one") == Path("features")
     assert features_of(tmp_path / "many") == Path("f")
 
@@ -150,6 +152,36 @@ def test_what_was_fitted_is_checked_before_it_is_used_again(small: Dataset, own:
         DataError, match=rf"{name}: changed or cut short; delete the folder .*own and make the features"
     ):
         extract.extractors(dataset)
+
+
+def test_plain_pandas_reads_the_rows_by_what_the_file_says_of_them(small: Dataset, own: Path) -> None:
+    dataset = store.attach(small, own)
+    stored = store.open_split(dataset, "valid")
+    for modality, one in dataset.index["features"]["sets"].items():
+        path = own / store.place(modality, one["name"]) / "valid-00000-of-00001.parquet"
+        array = json.loads(pq.read_schema(path).metadata[b"mesm"])["arrays"]["rows"]
+        assert array == {"dtype": "float32", "shape": [one["size"]]}
+        frame = pd.read_parquet(path)
+        assert frame.id.tolist() == list(small.split("valid").ids)
+        for n, cells in enumerate(frame.rows):
+            values = np.frombuffer(b"".join(cells), array["dtype"]).reshape(-1, *array["shape"])
+            np.testing.assert_array_equal(values, stored[modality].of(n))
+
+
+def test_features_of_an_earlier_version_are_refused(small: Dataset, own: Path) -> None:
+    for name in ("features.json", "plan.json"):
+        found = json.loads((own / name).read_text())
+        del found["format"]
+        (own / name).write_text(json.dumps(found))
+    with pytest.raises(
+        DataError, match=r"features.json: has format 1, this version of mesm reads 2; delete the folder"
+    ):
+        store.attach(small, own)
+    wanted = {modality: extract.FeatureSpec(name) for modality, name in extract.DEFAULTS.items()}
+    with pytest.raises(
+        DataError, match=r"plan.json: it lacks format; no plan of a set of features; give another --out"
+    ):
+        extract.make_features(small, own, wanted, quiet=True)
 
 
 def test_a_single_digit_of_the_description_that_changes_is_noticed(small: Dataset, own: Path) -> None:

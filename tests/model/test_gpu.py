@@ -36,7 +36,7 @@ def test_what_a_gpu_trained_scores_the_same_on_the_cpu(
     model: str, precision: str, small: Dataset, encoder: str, tmp_path: Path
 ) -> None:
     scores = run(small, model, encoder, tmp_path / "run", precision=precision)
-    assert scores["parts"]["test"]["utterances"] == 20
+    assert scores["splits"]["test"]["utterances"] == 20
     probabilities = []
     for device in ("cuda", "cpu"):
         with init_distributed(device) as ranks:
@@ -53,16 +53,16 @@ def test_a_stopped_run_resumes_to_the_same_bits_if_deterministic(
 
     whole = run(small, model, encoder, tmp_path / "whole", deterministic=True)
     with pytest.raises(KeyboardInterrupt):
-        run(small, model, encoder, tmp_path / "parts", watch=stop, deterministic=True)
-    parts = run(small, model, encoder, tmp_path / "parts", deterministic=True)
-    means = [scores["parts"]["test"]["means"] for scores in (whole, parts)]
+        run(small, model, encoder, tmp_path / "splits", watch=stop, deterministic=True)
+    resumed = run(small, model, encoder, tmp_path / "splits", deterministic=True)
+    means = [scores["splits"]["test"]["means"] for scores in (whole, resumed)]
     assert means[0] == means[1]
 
 
 @pytest.mark.parametrize("model", ["fe2e", "mesm"])
 def test_a_compiled_model_trains(model: str, small: Dataset, encoder: str, tmp_path: Path) -> None:
     scores = run(small, model, encoder, tmp_path / "run", compile=True)
-    assert scores["parts"]["test"]["utterances"] == 20
+    assert scores["splits"]["test"]["utterances"] == 20
 
 
 @pytest.mark.parametrize("sizes", [[(0, 1, 3), (0, 2, 3)], [(1, 0, 3), (2, 0, 3)]], ids=["no faces", "no sound"])

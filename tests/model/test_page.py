@@ -19,8 +19,8 @@ def run(fe2e_run: Path) -> Path:
 
 def test_the_page_holds_every_score_threshold_and_setting(run: Path) -> None:
     page = (run / "page.html").read_text(encoding="utf-8")
-    parts = json.loads((run / "scores.json").read_text())["parts"]
-    for report in parts.values():
+    reports = json.loads((run / "scores.json").read_text())["splits"]
+    for report in reports.values():
         for e, emotion in enumerate(report["emotions"]):
             row = re.search(
                 rf'<tr><th scope="row">{emotion}</th>(.*?)</tr>', page.partition(f'id="{report["split"]}"')[2], re.S
@@ -33,12 +33,12 @@ def test_the_page_holds_every_score_threshold_and_setting(run: Path) -> None:
     assert "not the paper&#39;s albert-base-v2" in page
     assert "<td>lr</td><td>0.001</td>" in page
     assert page.count("<svg") == 3
-    assert f"Dashed: what the best constant decision scores, Acc {_constant(parts['valid'], 'acc')}" in page
+    assert f"Dashed: what the best constant decision scores, Acc {_constant(reports['valid'], 'acc')}" in page
 
 
 def test_the_headline_scores_have_short_labels_and_the_warnings_stand_below_them(run: Path) -> None:
     page = (run / "page.html").read_text(encoding="utf-8")
-    report = json.loads((run / "scores.json").read_text())["parts"]["test"]
+    report = json.loads((run / "scores.json").read_text())["splits"]["test"]
     labels = re.findall(r"<dt>(.*?)</dt>", page)
     assert [label.partition(",")[0] for label in labels] == ["Acc", "WAcc", "F1", "AUC"]
     assert max(map(len, labels)) < 40

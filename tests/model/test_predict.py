@@ -18,13 +18,13 @@ from click.testing import Result as Done
 from mesm_data import synth
 from mesm_data.build import Settings, build
 from mesm_data.clip import Recipe
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DataError, MediaError
 from mesm_data.synth.video import cut, write_wav
 from mesm_data.utterance import read_utterances
 from mesm_model.batch import collate
 from mesm_model.cli import main
-from mesm_model.loader import open_part
+from mesm_model.loader import open_split
 from mesm_model.models.common.text import tokenize
 from mesm_model.prediction import timeline
 from mesm_model.prediction.predict import Model, load_model, predict, run_model
@@ -36,7 +36,7 @@ from tests.model.untrained import write_run
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return open_dataset(write_synthetic(tmp_path_factory.mktemp("data") / "set", synthetic_rows(5)))
+    return load(write_synthetic(tmp_path_factory.mktemp("data") / "set", synthetic_rows(5)))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Path]:
     synth.write_mosei(folder / "raw", 1, seconds=8, awkward=False, size=(320, 240))
     shutil.rmtree(folder / "raw" / "Raw" / "Audio")
     build("mosei", folder / "raw", folder / "set", Settings(scheme="random", recipe=Recipe(0.4, sample_rate=44_100)))
-    return open_dataset(folder / "set"), folder / "raw"
+    return load(folder / "set"), folder / "raw"
 
 
 @pytest.mark.parametrize("name", ["mesm", "fe2e"])
@@ -82,8 +82,8 @@ def test_a_built_utterance_is_predicted_as_the_dataset_has_it(
     model = load_model(write_run(tmp_path / "run", dataset, name))
     utterances = sorted(read_utterances(dataset.folder / "utterances.jsonl"), key=lambda u: u.start)
     expected = {}
-    for part in dataset.splits:
-        members = open_part(dataset, part, model.encoder, tmp_path / "cache")
+    for split in dataset.splits:
+        members = open_split(dataset, split, model.encoder, tmp_path / "cache")
         for n, name_of_member in enumerate(members.ids):
             with torch.no_grad():
                 expected[name_of_member] = model.network(collate([members[n]])).sigmoid()[0].numpy()

@@ -17,7 +17,7 @@ from mesm_data.dataset.reader import Dataset
 from mesm_model.cli import main
 from mesm_model.evaluation.evaluate import open_run
 from mesm_model.experiments import robustness as trying
-from mesm_model.experiments.robustness import CLEAN, Damage, add_noise, black_out, damaged_part, damages, drop_words
+from mesm_model.experiments.robustness import CLEAN, Damage, add_noise, black_out, damaged_split, damages, drop_words
 from mesm_model.features.extract import FeatureSpec
 from mesm_model.runs.distributed import Distributed, init_distributed
 from mesm_model.runs.settings import RuntimeOptions, resolve_config
@@ -97,10 +97,10 @@ def test_an_end_to_end_model_reads_damaged_faces_mels_and_words(
     end_to_end: Path, small: Dataset, ranks: Distributed
 ) -> None:
     opened = open_run(end_to_end, small, "test", ranks)
-    whole = opened.part[3]
+    whole = opened.split_data[3]
 
     def read(kind: str, modality: str, level: float = 0.0) -> Any:
-        return damaged_part(opened, end_to_end, Damage(kind, modality, level))[3]
+        return damaged_split(opened, end_to_end, Damage(kind, modality, level))[3]
 
     assert not read("faces blacked out", "v", 1.0).faces.any()
     assert len(read("faces blacked out", "v", 1.0).faces) == len(whole.faces)
@@ -117,10 +117,10 @@ def test_a_two_phase_model_reads_features_of_the_damaged_clip(
     two_phase: Path, learnable: Dataset, ranks: Distributed
 ) -> None:
     opened = open_run(two_phase, learnable, "test", ranks)
-    whole = opened.part[3].features
+    whole = opened.split_data[3].features
 
     def read(kind: str, modality: str, level: float = 0.0) -> Any:
-        return damaged_part(opened, two_phase, Damage(kind, modality, level))[3].features
+        return damaged_split(opened, two_phase, Damage(kind, modality, level))[3].features
 
     black = read("faces blacked out", "v", 1.0)
     assert black["v"].shape == whole["v"].shape

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mesm_data import synth
-from mesm_data.dataset.reader import open_dataset
+from mesm_data.dataset.reader import load
 from mesm_data.media.container import DecodeLog
 from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
@@ -45,7 +45,7 @@ LINES = [Segment(0.5, 2.0, "We <b>meet</b> & greet."), Segment(2.2, 4.0, "“At 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("made")
-    dataset = open_dataset(write_synthetic(folder / "set", synthetic_rows(5)))
+    dataset = load(write_synthetic(folder / "set", synthetic_rows(5)))
     synth.write_iemocap(folder / "raw", 1, seconds=8, awkward=False, size=(480, 240))
     video = next(path for path in (folder / "raw").rglob("*.avi") if not path.name.startswith("."))
     return predict(write_run(folder / "run", dataset), video, LINES)
@@ -138,7 +138,7 @@ def test_the_page_says_at_the_top_what_the_model_scored_on_its_own_test_split(re
         intervals=intervals(labels * 0.8, labels, thresholds, draws=20), encoder=None,
     )  # fmt: skip
     stored = report_to_json(report)
-    write_scores(tmp_path, {"epochs": 1, "best_epoch": 1, "parts": {"valid": stored, "test": stored}})
+    write_scores(tmp_path, {"epochs": 1, "best_epoch": 1, "splits": {"valid": stored, "test": stored}})
     model = replace(result.model, run=tmp_path)
     told = scores_on_test(model)
     assert told.startswith(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DataError
 from mesm_data.files import exclusive
 from mesm_data.synth import planted, synthetic_dataset
@@ -43,11 +43,11 @@ def run(
 
 def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """True when two scores.json differ in the run's name and the seconds only."""
-    parts = [
-        {part: report | {"run": ""} for part, report in scores["parts"].items()} | {"best": scores["best_epoch"]}
+    stored = [
+        {split: report | {"run": ""} for split, report in scores["splits"].items()} | {"best": scores["best_epoch"]}
         for scores in (one, other)
     ]
-    return parts[0] == parts[1]
+    return stored[0] == stored[1]
 
 
 # ---- interruption
@@ -152,7 +152,7 @@ def test_another_run_into_the_same_folder_is_refused_naming_the_field(small: Dat
             run(small, tmp_path / "run", settings, config)
     planted.write_planted(tmp_path / "other", {"train": 4, "valid": 2}, seed=9)
     with pytest.raises(DataError, match=r"holds a run with data.content"):
-        run(open_dataset(tmp_path / "other"), tmp_path / "run")
+        run(load(tmp_path / "other"), tmp_path / "run")
 
 
 def test_a_run_without_a_checkpoint_is_overwritten(small: Dataset, tmp_path: Path) -> None:
@@ -244,8 +244,11 @@ def test_a_damaged_file_in_the_folder_is_one_line_with_the_way_out(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"epochs": 1, "best_epoch": 1, "parts": {}}', "parts lacks valid"),
-        ('{"epochs": 1, "best_epoch": 1, "parts": {"valid": {"means": 1}}}', "parts.valid lacks data, split, features"),
+        ('{"epochs": 1, "best_epoch": 1, "splits": {}}', "splits lacks valid"),
+        (
+            '{"epochs": 1, "best_epoch": 1, "splits": {"valid": {"means": 1}}}',
+            "splits.valid lacks data, split, features",
+        ),
         ("[1]", "found a list of 1, expected an object"),
     ],
 )
@@ -320,7 +323,7 @@ def test_a_run_leaves_its_log_its_scores_and_both_checkpoints(small: Dataset, tm
     losses = [line["loss"] for line in log if "step" in line]
     assert epochs[1]["loss"] == pytest.approx(np.mean(losses[3:]))
     best = max(epochs, key=lambda line: (line["valid"]["auc"] > 0.5, line["valid"]["f1"]))
-    assert (scores["best_epoch"], scores["parts"]["valid"]["means"]["f1"]) == (best["epoch"], best["valid"]["f1"])
+    assert (scores["best_epoch"], scores["splits"]["valid"]["means"]["f1"]) == (best["epoch"], best["valid"]["f1"])
     assert checkpoints.load(tmp_path / "run").resume is None
     assert checkpoints.load(tmp_path / "run" / "last.pt").epoch == 2
 
@@ -332,9 +335,9 @@ def test_the_log_is_there_for_tensorboard_too_where_that_is_installed(small: Dat
 
 
 def test_thresholds_are_those_that_are_best_on_valid_and_the_same_for_test(small: Dataset, tmp_path: Path) -> None:
-    parts = run(small, tmp_path / "run")["parts"]
+    reports = run(small, tmp_path / "run")["splits"]
     best = checkpoints.load(tmp_path / "run")
-    assert parts["valid"]["thresholds"] == parts["test"]["thresholds"] == best.thresholds
+    assert reports["valid"]["thresholds"] == reports["test"]["thresholds"] == best.thresholds
     assert all(threshold in metrics.GRID for threshold in best.thresholds)
 
 
@@ -355,9 +358,9 @@ def test_a_plateau_reduces_the_learning_rate_in_a_resumed_run_too(small: Dataset
     with init_distributed("cpu") as distributed:
         train(small, text, tmp_path / "whole", distributed, QUIET)
         with pytest.raises(KeyboardInterrupt):
-            train(small, text, tmp_path / "parts", distributed, QUIET, stop)
-        train(small, text, tmp_path / "parts", distributed, QUIET)
-    states = [checkpoints.load(tmp_path / name / "last.pt").resume["state"] for name in ("whole", "parts")]  # type: ignore[index]
+            train(small, text, tmp_path / "splits", distributed, QUIET, stop)
+        train(small, text, tmp_path / "splits", distributed, QUIET)
+    states = [checkpoints.load(tmp_path / name / "last.pt").resume["state"] for name in ("whole", "splits")]  # type: ignore[index]
     assert states[0]["plateau"] == states[1]["plateau"]
     assert states[0]["plateau"]["factor"] == pytest.approx(1e-4)
 
@@ -398,7 +401,7 @@ def test_rare_emotions_weigh_by_negatives_per_positive_and_absent_ones_by_one() 
 )
 def test_every_way_of_training_runs_and_gives_numbers(changed: dict[str, Any], small: Dataset, tmp_path: Path) -> None:
     try:
-        means = run(small, tmp_path / "run", replace(ONCE, **changed))["parts"]["test"]["means"]
+        means = run(small, tmp_path / "run", replace(ONCE, **changed))["splits"]["test"]["means"]
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(0 <= value <= 1 for value in means.values())
@@ -453,16 +456,16 @@ def test_utterances_without_frames_or_without_sound_are_trained_on_and_scored(tm
             rng.standard_normal((chunks, 128, 32)).astype(np.float16),
         )
 
-    parts = {"train": 12, "valid": 6, "test": 6}
+    sizes = {"train": 12, "valid": 6, "test": 6}
     synthetic_dataset.write_samples(
-        tmp_path / "holes", "holes", synthetic_dataset.EMOTIONS, parts, {"seed": 0}, sample, {}
+        tmp_path / "holes", "holes", synthetic_dataset.EMOTIONS, sizes, {"seed": 0}, sample, {}
     )
-    holes = open_dataset(tmp_path / "holes")
+    holes = load(tmp_path / "holes")
     counts = {(len(row["faces"]), len(row["mels"])) for row in holes.rows(["faces", "mels"], "train")}
     assert counts == {(0, 0), (0, 2), (2, 0), (2, 2)}
     config = mesm.Config(**NARROW | {"emotions": 4, "text_encoder": "tiny"})
     scores = run(holes, tmp_path / "run", replace(ONCE, batch=2), config, "mesm")
-    assert scores["parts"]["test"]["utterances"] == 6
+    assert scores["splits"]["test"]["utterances"] == 6
     assert all(line["gradient"] is not None for line in read_log(tmp_path / "run") if "step" in line)
 
 
@@ -477,14 +480,14 @@ SMALL = ["width=4", "epochs=4", "lr=1.5e-3"]  # a sixteenth of the paper's width
 def learnable(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     out = tmp_path_factory.mktemp("data") / "learnable"
     planted.write_planted(out, LEARNABLE, evidence=EVIDENCE)
-    return open_dataset(out)
+    return load(out)
 
 
 def learn(dataset: Dataset, out: Path, name: str, *settings: str) -> dict[str, float]:
     """Mean scores on test of a model, with the settings that the dataset suggests and these."""
     choice = resolve_config(dataset, name, {}, list(settings))
     torch.set_num_threads(1)
-    return run(dataset, out, choice.settings, choice.config, name)["parts"]["test"]["means"]
+    return run(dataset, out, choice.settings, choice.config, name)["splits"]["test"]["means"]
 
 
 @pytest.mark.parametrize("modalities", ["T", "A", "V"])
@@ -498,9 +501,9 @@ def test_a_model_comes_close_to_the_best_reachable_accuracy(
 
 def test_mesm_at_half_the_attention_stays_within_three_points_of_fe2e(tmp_path: Path) -> None:
     """From faces alone. Over five seeds accuracy was 0.9, -0.1, 0.2, 1.9 and 2.4 points lower, AUC at most 1.6."""
-    parts = {"train": 1200, "valid": 200, "test": 600}
-    bayes_optimal = planted.write_planted(tmp_path / "data", parts, evidence=EVIDENCE | {"V": 1.5})["V"]
-    dataset = open_dataset(tmp_path / "data")
+    sizes = {"train": 1200, "valid": 200, "test": 600}
+    bayes_optimal = planted.write_planted(tmp_path / "data", sizes, evidence=EVIDENCE | {"V": 1.5})["V"]
+    dataset = load(tmp_path / "data")
     small = ("modalities=v", "width=4", "epochs=8", "lr=3e-3", "batch=8")
     dense = learn(dataset, tmp_path / "fe2e", "fe2e", *small)
     sparse = learn(dataset, tmp_path / "mesm", "mesm", "top_p=0.5", *small)
@@ -518,6 +521,6 @@ def is_close(found: dict[str, float], best: synthetic_dataset.BayesOptimal, with
 
 def test_a_modality_that_carries_nothing_scores_as_chance(tmp_path: Path) -> None:
     planted.write_planted(tmp_path / "data", {"train": 300, "valid": 100, "test": 800}, evidence=EVIDENCE | {"V": 0.0})
-    found = learn(open_dataset(tmp_path / "data"), tmp_path / "run", "fe2e", "modalities=v", *SMALL, "epochs=2")
+    found = learn(load(tmp_path / "data"), tmp_path / "run", "fe2e", "modalities=v", *SMALL, "epochs=2")
     assert found["auc"] == pytest.approx(0.5, abs=0.04)
     assert found["acc"] == pytest.approx(0.5, abs=0.04)

@@ -12,14 +12,14 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
-from mesm_data.dataset.reader import Dataset, open_dataset
+from mesm_data.dataset.reader import Dataset, load
 from mesm_data.errors import DataError
 from mesm_data.files import exclusive
 from mesm_model import models
 from mesm_model.cli import main
 from mesm_model.experiments import tune
 from mesm_model.features import store
-from mesm_model.loader import open_part
+from mesm_model.loader import open_split
 from mesm_model.models.common.search_space import Between, OneOf
 from mesm_model.runs.distributed import init_distributed
 from mesm_model.runs.settings import RunConfig, RuntimeOptions, TrainSettings, resolve_config
@@ -63,12 +63,12 @@ def test_the_test_split_is_neither_read_nor_there_to_be_read(small: Dataset, fea
     assert len(hidden) == 4
     for path in hidden:
         path.write_bytes(b"nobody may look at this")
-    dataset = store.attach(open_dataset(own), made)
+    dataset = store.attach(load(own), made)
     assert len(search(dataset, tmp_path / "out", 1)) == 1
     assert not list((own / ".cache").glob("test-*"))
     assert (tmp_path / "out" / "trial-000" / "scores.json").read_text().count('"split": "valid"') == 1
     with pytest.raises(DataError, match="no split 'test', expected one of train, valid"):
-        open_part(tune.without_test(dataset), "test", None)
+        open_split(tune.without_test(dataset), "test", None)
     assert set(tune.without_test(dataset).index["counts"]) == {"train", "valid"}
 
 

@@ -91,4 +91,4 @@ def learned(dataset: Dataset, out: Any, name: str, *settings: str) -> float:
     choice = resolve_config(dataset, name, {}, settings)
     with init_distributed("cpu") as ranks:
         scores = train(dataset, choice, out, ranks, RuntimeOptions(quiet=True))
-    return scores["parts"]["test"]["means"]["auc"]
+    return scores["splits"]["test"]["means"]["auc"]
