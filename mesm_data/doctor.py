@@ -21,7 +21,7 @@ from mesm_data.decode import END_TOLERANCE, make_clips
 from mesm_data.errors import Issue, not_a_file
 from mesm_data.media.probe import probe, why_unreadable
 from mesm_data.pool import WorkerFailed, cores, run_jobs
-from mesm_data.utterance import Utterance
+from mesm_data.utterance import Utterance, by_recording
 
 SAMPLE = 30.0  # seconds of speech that are built for the estimate
 TRIES = 3  # recordings that may fail before the estimate is given up
@@ -122,9 +122,8 @@ def doctor(
 
 
 def _annotated(corpus: str, utterances: Sequence[Utterance], issues: Sequence[Issue]) -> list[str]:
-    recordings = {(u.source.video, u.source.offset) for u in utterances}
-    minutes = sum(u.end - u.start for u in utterances) / 60
-    lines = [f"utterances: {len(utterances)} in {len(recordings)} recordings, {minutes:.1f} minutes of speech"]
+    minutes, recordings = sum(u.end - u.start for u in utterances) / 60, len(by_recording(utterances))
+    lines = [f"utterances: {len(utterances)} in {recordings} recordings, {minutes:.1f} minutes of speech"]
     lines += [f"not in this copy: {gap}" for gap in corpora.load(corpus).gaps(utterances)]
     return lines + [f"left out, {kind}: {n}" for kind, n in sorted(Counter(issue.kind for issue in issues).items())]
 
@@ -232,10 +231,7 @@ def _list(lines: Sequence[str]) -> list[str]:
 
 def _try_samples(raw: Path, usable: Sequence[Utterance], sample_rate: int) -> tuple[Cost | None, list[str]]:
     """The cost of a sample of a recording of median length, and a line for each that was tried."""
-    recordings: dict[tuple[str, float], list[Utterance]] = {}
-    for u in usable:
-        recordings.setdefault((u.source.video, u.source.offset), []).append(u)
-    by_size = sorted(recordings.values(), key=lambda group: sum(u.end - u.start for u in group))
+    by_size = sorted(by_recording(usable), key=lambda group: sum(u.end - u.start for u in group))
     middle = len(by_size) // 2
     lines: list[str] = []
     for group in [*by_size[middle:], *by_size[:middle]][:TRIES]:

@@ -34,19 +34,24 @@ def read_state(path: Path, shape: Any, mend: str, error: type[DataError] = DataE
     `mend` ends the message: what to delete and which command makes the file again. Raises `error` for a file that is
     missing, no regular file, not UTF-8, no JSON, or of another shape.
     """
-    content = _parse(path, _read(path, mend, error), mend, error)
-    check_shape(content, shape, str(path), mend, error)
-    return content
+    return parse_state(str(path), _read(path, mend, error), shape, mend, error)
 
 
 def read_state_lines(path: Path, shape: Any, mend: str, error: type[DataError] = DataError) -> Iterator[Any]:
     """The JSON value of each line of a .jsonl file, every one of the given shape; errors name the line."""
     lines = _read(path, mend, error).removesuffix("\n")
     for number, line in enumerate(lines.split("\n") if lines else (), start=1):  # texts may hold U+2028: no splitlines
-        where = f"{path}:{number}"
-        content = _parse(where, line, mend, error)
-        check_shape(content, shape, where, mend, error)
-        yield content
+        yield parse_state(f"{path}:{number}", line, shape, mend, error)
+
+
+def parse_state(where: str, text: str | bytes, shape: Any, mend: str, error: type[DataError] = DataError) -> Any:
+    """The JSON value in a text, of the given shape; `where` begins the message of an error."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise error(f"{where}: not JSON ({wrong}); {mend}") from None
+    check_shape(content, shape, where, mend, error)
+    return content
 
 
 def regular_file(path: Path) -> str | None:
@@ -84,13 +89,6 @@ def _read(path: Path, mend: str, error: type[DataError]) -> str:
         return path.read_text(encoding="utf-8")
     except ValueError as wrong:
         raise error(f"{path}: not UTF-8 ({wrong}); {mend}") from None
-
-
-def _parse(where: Path | str, text: str, mend: str, error: type[DataError]) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as wrong:
-        raise error(f"{where}: not JSON ({wrong}); {mend}") from None
 
 
 def check_shape(value: Any, shape: Any, where: str, mend: str, error: type[DataError] = DataError) -> None:

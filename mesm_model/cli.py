@@ -516,9 +516,9 @@ def attention(
     if out:
         attention_maps.draw(out, explained, model)
     if video:
-        from mesm_model.prediction.attention_video import write_film
+        from mesm_model.prediction.attention_video import write_video
 
-        write_film(video, explained[0], model, raw)
+        write_video(video, explained[0], model, raw)
     click.echo(f"Written to {' and '.join(str(path) for path in (out, video) if path)}")
 
 

@@ -1,7 +1,5 @@
 """One mp4 clip per utterance, cut from the raw recordings, and metadata.csv."""
 
-import csv
-import io
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from tqdm import tqdm
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
 from mesm_data.export.samples import Options, file_names
-from mesm_data.files import write_text
+from mesm_data.files import csv_text, write_text
 from mesm_data.media.encode import write_videos
 from mesm_data.pool import WorkerFailed, run_jobs
 from mesm_data.utterance import Utterance, by_recording, read_utterances
@@ -60,21 +58,11 @@ def write_clips(dataset: Dataset, out: Path, options: Options) -> dict[str, Any]
 
 def metadata_csv(dataset: Dataset, names: dict[str, str]) -> str:
     """A line per clip: file_name, id, split, times, speaker, group, text, 0 or 1 for each emotion."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     light = ("id", "split", "start", "end", "speaker", "group", "text")
-    writer.writerow(["file_name", *light, *dataset.emotions])
+    lines = [["file_name", *light, *dataset.emotions]]
     for row in dataset.rows([*light, "labels"]):
-        writer.writerow([plain(f"{names[row['id']]}.mp4"), *(plain(row[name]) for name in light), *row["labels"]])
-    return text.getvalue()
-
-
-def plain(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe before it.
-
-    The rule of OWASP's page on CSV injection.
-    """
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
+        lines.append([f"{names[row['id']]}.mp4", *(row[name] for name in light), *row["labels"]])
+    return csv_text(lines)
 
 
 def check_raw(dataset: Dataset, raw: Path | None) -> None:

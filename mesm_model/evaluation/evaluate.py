@@ -5,7 +5,6 @@ n utterances, E emotions.
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mesm_data.dataset.reader import Dataset
-from mesm_data.errors import DataError
 from mesm_data.files import write_text
+from mesm_data.state import read_state
 from mesm_model.evaluation import metrics, paper
 from mesm_model.evaluation.inference import probabilities
 from mesm_model.evaluation.pointing import pointing
@@ -26,6 +25,8 @@ from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import Checkpoint
 from mesm_model.runs.distributed import Distributed
 from mesm_model.runs.folder import text_folder
+
+_BAYES_SHAPE = {str: {"accuracy": float, "auc": (float, None)}}  # of bayes_optimal.json, by set of modalities
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,7 @@ def write_predictions(path: Path, report: Report, split_data: SplitData, probabi
     decided = probability > np.array(report.thresholds)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    # ids stay as they are: programs join by them
     writer.writerow(["id", *(f"{e} {what}" for e in report.emotions for what in ("probability", "decided", "label"))])
     for n, name in enumerate(split_data.ids):
         cells = zip(probability[n], decided[n], split_data.labels[n], strict=True)
@@ -125,13 +127,6 @@ def _planted(model: Model, split_data: SplitData, dataset: Dataset, ranks: Distr
     path = dataset.folder / "bayes_optimal.json"
     if not path.is_file():
         return None
-    try:
-        by_modalities = json.loads(path.read_text(encoding="utf-8"))
-        reachable = by_modalities.get("".join(letter for letter in "TAV" if letter.lower() in model.config.modalities))
-        known = reachable and {name: reachable[name] for name in ("accuracy", "auc")}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: damaged ({error}); expected what `mesm-data synth` writes; delete {dataset.folder} and make it "
-            "again"
-        ) from None
-    return Planted(reachable=known, pointing=pointing(model, split_data, dataset, ranks))
+    by_modalities = read_state(path, _BAYES_SHAPE, f"delete {dataset.folder} and make it again with `mesm-data synth`")
+    reachable = by_modalities.get("".join(letter for letter in "TAV" if letter.lower() in model.config.modalities))
+    return Planted(reachable=reachable, pointing=pointing(model, split_data, dataset, ranks))

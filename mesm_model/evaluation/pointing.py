@@ -1,6 +1,5 @@
 """How well the nuclei of a model cover the places that the text of a pointer dataset names."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
+from mesm_data.state import read_state_lines
 from mesm_model.batch import Batch
 from mesm_model.evaluation.inference import READING
 from mesm_model.evaluation.scores import Pointing
@@ -17,6 +17,9 @@ from mesm_model.loader import SplitData, plan_reading, read
 from mesm_model.models.common.attention import Trace
 from mesm_model.models.common.interface import Model, SelectsSites
 from mesm_model.runs.distributed import Distributed
+
+_BOX = [float, float, float, float]  # left, top, right, bottom
+_SHAPE = {"id": str, "v": _BOX, "a": _BOX}  # of a line of places.jsonl
 
 
 @torch.no_grad()
@@ -29,7 +32,7 @@ def pointing(model: Model, split_data: SplitData, dataset: Dataset, ranks: Distr
     path = dataset.folder / "places.jsonl"
     if not path.is_file() or not isinstance(model, SelectsSites) or not ranks.is_main:
         return {}
-    places = _read_places(path)
+    places = _read_places(path, split_data.ids)
     counts: dict[str, np.ndarray] = {}
     for batch in read(split_data, plan_reading(split_data.megabytes, READING, np.inf)):
         trace = Trace()
@@ -45,14 +48,13 @@ def pointing(model: Model, split_data: SplitData, dataset: Dataset, ranks: Distr
     }
 
 
-def _read_places(path: Path) -> dict[str, Any]:
-    try:
-        return {place["id"]: place for place in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: damaged ({error}); expected what `mesm-data synth pointer` writes; delete {path.parent} and make "
-            "it again"
-        ) from None
+def _read_places(path: Path, ids: Sequence[str]) -> dict[str, Any]:
+    """The place of each utterance by its id. Raises DataError for a damaged file, and where one of `ids` is missing."""
+    mend = f"delete {path.parent} and make it again with `mesm-data synth pointer`"
+    places = {place["id"]: place for place in read_state_lines(path, _SHAPE, mend)}
+    if lacking := [name for name in ids if name not in places]:
+        raise DataError(f"{path}: lacks {lacking[0]}, which the shards have; {mend}")
+    return places
 
 
 def _true_sites(

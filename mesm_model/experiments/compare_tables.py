@@ -1,7 +1,5 @@
 """A comparison as text, CSV, LaTeX, JSON, a pandas frame, and one self-contained HTML page."""
 
-import csv
-import io
 import math
 import textwrap
 from dataclasses import asdict
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from mesm_data import corpora
+from mesm_data.files import csv_text
 from mesm_data.report import charts
 from mesm_data.report.render import counted, render
 from mesm_model.evaluation.metrics import BEST_CONSTANT, NAMES, beats_constant
@@ -135,12 +134,8 @@ def to_pandas(found: Comparison) -> "DataFrame":
 
 def to_csv(found: Comparison) -> str:
     """A line per entry and baseline, scores as shares of 1; empty where something is not known."""
-    text = io.StringIO()
     rows = _rows(found)
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_text([rows[0], *([_digits(value) for value in row.values()] for row in rows)])
 
 
 def to_json(found: Comparison) -> dict[str, Any]:
@@ -211,7 +206,7 @@ def _with_spread(entry: Entry, kind: str, between: str) -> str:
     return percent(entry.mean(kind)) + ("" if spread is None else f"{between}{100 * spread:.1f}")
 
 
-def _plain(value: Any) -> Any:
+def _digits(value: Any) -> Any:
     """For CSV: numbers with six digits, nothing for what is not known."""
     known = _known(value)
     return "" if known is None else f"{known:.6g}" if isinstance(known, float) else known

@@ -8,8 +8,6 @@ stronger damage contains the weaker one. For a two-phase model the features are 
 imported features cannot be.
 """
 
-import csv
-import io
 import statistics
 import zlib
 from collections.abc import Sequence
@@ -23,7 +21,7 @@ from matplotlib.figure import Figure
 
 from mesm_data.clip import Clip, Recipe
 from mesm_data.dataset.reader import Dataset
-from mesm_data.files import commit_file, write_text
+from mesm_data.files import commit_file, csv_text, write_text
 from mesm_data.media.mel import mel_filters
 from mesm_data.report import charts
 from mesm_data.utterance import Source, Utterance
@@ -248,15 +246,13 @@ def to_text(rows: Sequence[Row]) -> str:
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """A line per seed and damage, shares of 1; the last is the best constant decision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["seed", "damage", "modality", "level", *NAMES])
+    lines = [["seed", "damage", "modality", "level", *NAMES]]
     for row in rows:
         damage = row.damage
         means = [f"{row.scores.mean(kind):.6f}" for kind in NAMES]
-        writer.writerow([row.seed, damage.kind, damage.modality, f"{damage.level:g}", *means])
-    writer.writerow(["", BEST_CONSTANT, "", "", *(f"{_constant(rows, kind):.6f}" for kind in NAMES)])
-    write_text(path, text.getvalue())
+        lines.append([str(row.seed), damage.kind, damage.modality, f"{damage.level:g}", *means])
+    lines.append(["", BEST_CONSTANT, "", "", *(f"{_constant(rows, kind):.6f}" for kind in NAMES)])
+    write_text(path, csv_text(lines))
 
 
 def draw(path: Path, rows: Sequence[Row], title: str) -> None:

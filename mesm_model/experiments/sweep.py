@@ -9,8 +9,6 @@ runs/ablate/
     ablate.csv       one line per run
 """
 
-import csv
-import io
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +21,7 @@ from tqdm import tqdm
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.files import write_text
+from mesm_data.files import csv_text, write_text
 from mesm_data.pool import WorkerFailed, run_jobs
 from mesm_data.report import charts
 from mesm_model.evaluation import flops, paper
@@ -208,13 +206,11 @@ def _work(spec: RunSpec, dataset: Dataset, distributed: Distributed) -> tuple[fl
 
 
 def _write_csv(path: Path, what: str, rows: Sequence[Row]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([what, "seed", *NAMES, "gflop", "of_fe2e"])
+    lines: list[list[Any]] = [[what, "seed", *NAMES, "gflop", "of_fe2e"]]
     for row in rows:
         numbers = [*row.means.values(), row.gflop, row.of_fe2e]
-        writer.writerow([row.name, row.seed, *("" if n is None else f"{n:.6f}" for n in numbers)])
-    write_text(path, text.getvalue())
+        lines.append([row.name, row.seed, *("" if n is None else f"{n:.6f}" for n in numbers)])
+    write_text(path, csv_text(lines))
 
 
 def draw(path: Path, rows: Sequence[Row], dataset: Dataset) -> None:

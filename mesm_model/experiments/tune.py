@@ -9,9 +9,6 @@ runs/tune/
 The test split cannot influence a choice: the trials are given a dataset without one. Home of optuna.
 """
 
-import csv
-import io
-import json
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -26,7 +23,8 @@ from optuna.trial import TrialState
 
 from mesm_data.dataset.reader import Dataset
 from mesm_data.errors import DataError
-from mesm_data.files import Plan, claim_folder, write_text
+from mesm_data.files import Plan, claim_folder, csv_text, write_text
+from mesm_data.state import parse_state
 from mesm_model import models
 from mesm_model.evaluation.metrics import Diverged
 from mesm_model.evaluation.tables import aligned, percent
@@ -205,12 +203,7 @@ def _check_log(path: Path) -> None:
         os.truncate(path, sum(map(len, lines[:-1])))
         lines.pop()
     for number, line in enumerate(lines, start=1):
-        try:
-            json.loads(line)
-        except ValueError as error:
-            raise DataError(
-                f"{path}:{number}: {error}; expected the lines that Optuna wrote; {_start_over(path.parent)}"
-            ) from None
+        parse_state(f"{path}:{number}", line, object, f"expected the lines of Optuna; {_start_over(path.parent)}")
 
 
 def _start_over(out: Path) -> str:
@@ -262,9 +255,5 @@ def _digits(value: Any) -> str:
 
 
 def _to_csv(trials: list[Trial], space: Mapping[str, Between | OneOf]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "f1", "stopped_early", *space])
-    for trial in trials:
-        writer.writerow([trial.folder, f"{trial.f1:.6f}", int(trial.pruned), *(trial.values[name] for name in space)])
-    return text.getvalue()
+    lines = ([t.folder, f"{t.f1:.6f}", int(t.pruned), *(t.values[name] for name in space)] for t in trials)
+    return csv_text([["trial", "f1", "stopped_early", *space], *lines])

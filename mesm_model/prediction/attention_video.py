@@ -34,7 +34,7 @@ SIZES = ((17, 86, 2), (12, 122, 3), (9, 165, 4))
 BACKGROUND, LIGHT, SOFT, FAINT, BRIGHT = "#15161a", "#e9e9ee", "#a6a7b2", "#5b5c66", "#f0b45a"
 
 
-def write_film(out: Path, one: Explained, model: Model, raw: Path | None) -> None:
+def write_video(out: Path, one: Explained, model: Model, raw: Path | None) -> None:
     """Write an mp4 of one utterance: faces and mel, faded where nothing was selected, a cursor, words, probabilities.
 
     With the `raw` corpus it also shows the speaker and has audio. Raises DataError where the raw files are missing.

@@ -164,8 +164,8 @@ def _unmarked(data: bytes) -> str | None:
 def _likeliest_encoding(path: Path, data: bytes) -> str:
     """By the lines that are not ASCII: in Latin script letters of ASCII are in the majority, in other scripts not.
 
-    Measured on lines of 5 to 50 letters in 20 encodings, chardet is right for 24 of 31 this way; asked without the two
-    lists for 16, and charset-normalizer for 9. Of the Western encodings, which look alike, Windows-1252 is preferred.
+    Asked with a list of encodings for either, chardet is right more often. Of the Western encodings, which look alike,
+    Windows-1252 is preferred.
     """
     import chardet
 

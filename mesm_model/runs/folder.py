@@ -20,9 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mesm_data.errors import DataError
 from mesm_data.files import Plan, check_folder, claim_folder, first_difference, write_json
-from mesm_data.state import check_shape, read_state
+from mesm_data.state import parse_state, read_state
 from mesm_model.models.common.interface import Model
 from mesm_model.runs import checkpoint as checkpoints
 from mesm_model.runs.checkpoint import TEXT
@@ -157,12 +156,7 @@ def _has_checkpoint(out: Path) -> bool:
 
 
 def _read_line(out: Path, number: int, line: bytes) -> dict[str, Any]:
-    where, mend = f"{out / LOG}:{number}", f"delete {out} to start over"
-    try:
-        found: dict[str, Any] = json.loads(line)
-    except ValueError:
-        raise DataError(f"{where}: damaged, it is no JSON; {mend}") from None
-    check_shape(found, _LOG_SHAPE, where, mend)
+    found: dict[str, Any] = parse_state(f"{out / LOG}:{number}", line, _LOG_SHAPE, f"delete {out} to start over")
     return found
 
 

@@ -1,5 +1,7 @@
 """A folder belongs to one process at a time, and to nobody once that is gone; a new one is whole or not there."""
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -15,7 +17,7 @@ import pytest
 
 from mesm_data import files
 from mesm_data.errors import DataError
-from mesm_data.files import Plan, check_folder, claim_folder, exclusive
+from mesm_data.files import Plan, check_folder, claim_folder, csv_text, exclusive, plain
 
 TAKEN = "another process builds in this folder; wait for it, or give another --out"
 
@@ -196,3 +198,26 @@ def test_a_text_that_cannot_be_written_names_the_file_that_was_asked_for(tmp_pat
     with pytest.raises(FileNotFoundError) as failed:
         files.write_text(tmp_path / "nowhere" / "page.html", "")
     assert failed.value.filename == str(tmp_path / "nowhere" / "page.html")
+
+
+# ---- CSV
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1 for that", "-- no", "@home", "\t=1", "\r=1", "\n=1"])
+def test_a_text_that_begins_like_a_formula_gets_an_apostrophe(cell: str) -> None:
+    assert plain(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", ["plain = text", "", "-1.5", "+2", "-inf", -1.5, 3, None])
+def test_other_texts_and_numbers_stay_as_they_are(cell: object) -> None:
+    assert plain(cell) == cell
+
+
+def test_every_row_is_a_line_and_every_cell_is_made_harmless() -> None:
+    text = csv_text([["=name", "b"], ['say "so", he', -2], ["=HYPERLINK(1)", "two\nlines"]])
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["'=name", "b"],
+        ['say "so", he', "-2"],
+        ["'=HYPERLINK(1)", "two\nlines"],
+    ]
+    assert text.startswith("'=name,b\n")

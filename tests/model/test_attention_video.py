@@ -13,7 +13,7 @@ from mesm_data.media.probe import probe
 from mesm_data.media.video import frames
 from mesm_model.prediction import attention_video
 from mesm_model.prediction.attention_maps import explain
-from mesm_model.prediction.attention_video import FACE, MEL, SIZES, SPEAKER, _board, _fitted, write_film
+from mesm_model.prediction.attention_video import FACE, MEL, SIZES, SPEAKER, _board, _fitted, write_video
 from mesm_model.prediction.predict import Model, load_model
 from tests.data.test_encode import CLICKS, write_recording
 from tests.data.test_encode import RATE as HZ
@@ -39,7 +39,7 @@ def film(dataset: Dataset, model: Model, tmp_path_factory: pytest.TempPathFactor
     write_recording(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_video, "RATE", 8)
-        write_film(folder / "overlay.mp4", explain(dataset, model, [ID])[0], model, folder)
+        write_video(folder / "overlay.mp4", explain(dataset, model, [ID])[0], model, folder)
     return folder / "overlay.mp4"
 
 
@@ -70,7 +70,7 @@ def test_the_film_shows_speaker_face_and_a_cursor_that_moves(film: Path) -> None
 def test_without_the_raw_corpus_the_film_is_silent(dataset: Dataset, model: Model, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_video, "RATE", 4)
-        write_film(tmp_path / "film.mp4", explain(dataset, model, [ID])[0], model, None)
+        write_video(tmp_path / "film.mp4", explain(dataset, model, [ID])[0], model, None)
     assert not probe(tmp_path / "film.mp4").has_audio
 
 
@@ -97,4 +97,4 @@ def test_words_beyond_all_measure_end_in_dots() -> None:
 
 def test_a_raw_folder_without_the_recording_is_told(dataset: Dataset, model: Model, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"film\.avi is not there; expected the raw corpus that the dataset was built"):
-        write_film(tmp_path / "film.mp4", explain(dataset, model, [ID])[0], model, tmp_path)
+        write_video(tmp_path / "film.mp4", explain(dataset, model, [ID])[0], model, tmp_path)

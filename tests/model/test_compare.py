@@ -266,6 +266,12 @@ def test_the_command_leaves_out_what_is_no_run_and_writes_every_form(runs: Path,
         assert (tmp_path / "new" / option).read_text().startswith(beginning)
 
 
+def test_a_run_whose_name_a_spreadsheet_would_run_is_written_so_that_none_does(found: Comparison) -> None:
+    first = replace(found.entries[0], name="=1+1")
+    rows = csv.DictReader(io.StringIO(tables.to_csv(replace(found, entries=(first, *found.entries[1:])))))
+    assert next(rows)["name"] == "'=1+1"
+
+
 def test_nothing_but_other_folders_is_told(runs: Path) -> None:
     result = CliRunner().invoke(main, ["compare", str(runs / "notes")])
     assert result.exit_code == 1

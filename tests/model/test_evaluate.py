@@ -111,9 +111,13 @@ def test_a_damaged_file_beside_a_planted_dataset_is_reported(
     run: Path, small: Dataset, single: Distributed, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(small.folder, tmp_path / "copy"))
-    for text in ('{"TAV": {"accuracy"', '{"TAV": {"accuracy": 0.9}}', "[]"):
+    for text, message in (
+        ('{"TAV": {"accuracy"', "not JSON"),
+        ('{"TAV": {"accuracy": 0.9}}', "TAV lacks auc"),
+        ("[]", "found a list of 0, expected an object"),
+    ):
         (copy / "bayes_optimal.json").write_text(text)
-        with pytest.raises(DataError, match=r"bayes_optimal.json: damaged \(.*\); expected what `mesm-data synth`"):
+        with pytest.raises(DataError, match=rf"bayes_optimal.json: {message}.*; delete .*copy and make it again"):
             evaluate(run, mesm_data.load(copy), "test", single)
 
 
@@ -266,6 +270,27 @@ def test_the_overlap_of_nucleus_and_true_place_is_all_or_nothing_when_it_should_
     wrong = pointing(Knowing(places, False), split_data, dataset, single)["v level 1"]
     assert (right.inside, right.covered, right.chance) == (1.0, 1.0, pytest.approx(100 / 576))
     assert (wrong.inside, wrong.covered) == (0.0, 0.0)
+
+
+def test_a_damaged_file_of_places_is_reported_and_a_line_ends_at_its_end_only(
+    tmp_path: Path, single: Distributed
+) -> None:
+    pointer.write_pointer(tmp_path / "pointer", {"train": 2, "test": 12})
+    dataset = mesm_data.load(tmp_path / "pointer")
+    path, split_data = dataset.folder / "places.jsonl", open_split(dataset, "test", None)
+    lines = path.read_text().splitlines(keepends=True)
+    model = Knowing({place["id"]: place for place in map(json.loads, lines)}, True)
+    expected = pointing(model, split_data, dataset, single)
+    path.write_text("".join(lines) + '{"id": "a\u2028b\u0085c", "v": [0, 0, 1, 1], "a": [0, 0, 1, 1]}\n')
+    assert pointing(model, split_data, dataset, single) == expected
+    for text, message in (
+        (lines[0] + "[]\n", "places.jsonl:2: found a list of 0, expected an object"),
+        ('{"id": "x", "v": [1, 2, 3], "a": [0, 0, 1, 1]}\n', r"places.jsonl:1: v: found 3 elements, expected 4"),
+        ("".join(lines[:-1]), r"places.jsonl: lacks pointer-test-00011, which the shards have"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=rf"{message}; delete .*pointer and make it again with `mesm-data"):
+            pointing(model, split_data, dataset, single)
 
 
 def test_probabilities_do_not_depend_on_who_computes_which_batch(

@@ -276,7 +276,7 @@ def test_a_log_that_lost_its_end_is_resumed_without_it_and_never_padded(
     assert (out / "log.jsonl").read_bytes() == b"".join(lines[:2])
     assert f"log.jsonl: cut short by {sum(map(len, lines[2:]))} bytes" in capsys.readouterr().err
     (out / "log.jsonl").write_bytes(lines[0] + b"\0\0\n" + lines[1])
-    with pytest.raises(DataError, match=r"log.jsonl:2: damaged, it is no JSON; delete .*run to start over"):
+    with pytest.raises(DataError, match=r"log.jsonl:2: not JSON .*; delete .*run to start over"):
         read_log(out)
 
 

@@ -115,7 +115,7 @@ def test_a_study_cut_short_loses_its_last_line_and_one_that_is_none_is_refused(
     study.write_bytes(study.read_bytes()[:-9])  # in the middle of what the last trial came to
     assert search(featured, out, 6) == searched[1]
     study.write_text("a line\n" + study.read_text())
-    with pytest.raises(DataError, match=r"study.log:1: .*; expected the lines that Optuna wrote; give another --out"):
+    with pytest.raises(DataError, match=r"study.log:1: not JSON .*; expected the lines of Optuna; give another --out"):
         search(featured, out, 6)
 
 
